@@ -1,0 +1,274 @@
+"""One family of errors: every failure has a code, a message, a hint and, where it travels, an HTTP status.
+
+The same fault has the same code in the library, on the wire and on the command line.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+
+class ComputerAgentError(Exception):
+    """The root of the family.
+
+    `code` is stable and machine-readable, `hint` says what to do next, `status` is the HTTP status it maps to,
+    `details` is plain data for programs.
+    """
+
+    code: ClassVar[str] = "INTERNAL"
+    status: ClassVar[int] = 500
+
+    def __init__(self, message: str, *, hint: str | None = None, details: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.details = details
+
+    def to_wire(self) -> dict[str, Any]:
+        """The error as the harness protocol spells it: `{"error": {"code", "message", "details"?}}`."""
+        body: dict[str, Any] = {"code": self.code, "message": self.message}
+        if self.hint:
+            body["hint"] = self.hint
+        if self.details:
+            body["details"] = self.details
+        return {"error": body}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuild, (type(self), self.message, self.hint, self.details))
+
+
+def _rebuild(
+    cls: type[ComputerAgentError], message: str, hint: str | None, details: dict[str, Any] | None
+) -> ComputerAgentError:
+    error = cls.__new__(cls)
+    ComputerAgentError.__init__(error, message, hint=hint, details=details)
+    return error
+
+
+HarnessError = ComputerAgentError
+
+
+class ValidationError(ComputerAgentError):
+    """A value has the wrong type or shape."""
+
+    code = "VALIDATION"
+    status = 400
+
+
+class UnknownOptionError(ValidationError):
+    """An engine was given an option that it does not have."""
+
+    code = "UNKNOWN_OPTION"
+
+
+class InvalidSessionIdError(ValidationError):
+    """A session id does not match ``[A-Za-z0-9_][A-Za-z0-9._-]{0,127}``."""
+
+    code = "INVALID_SESSION_ID"
+
+
+class _UnknownNameError(ComputerAgentError):
+    status = 400
+    noun: ClassVar[str] = "name"
+
+    def __init__(self, requested: str, available: Iterable[str]) -> None:
+        self.requested = requested
+        self.available = sorted(available)
+        close = difflib.get_close_matches(requested, self.available, n=1)
+        listed = ", ".join(self.available) or "none"
+        hint = f'Did you mean "{close[0]}"? Available: {listed}.' if close else f"Available: {listed}."
+        super().__init__(
+            f"{self.noun} {requested!r} is not registered", hint=hint, details={"available": self.available}
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), (self.requested, self.available))
+
+
+class UnknownEngineError(_UnknownNameError):
+    """No engine of this name is registered."""
+
+    code = "UNKNOWN_ENGINE"
+    noun = "engine"
+
+
+class UnknownLoaderError(_UnknownNameError):
+    """No identity loader of this name is registered."""
+
+    code = "UNKNOWN_LOADER"
+    noun = "identity loader"
+
+
+class UnknownStoreError(_UnknownNameError):
+    """No session store of this name is registered."""
+
+    code = "UNKNOWN_STORE"
+    noun = "session store"
+
+
+class UnknownSubstrateError(_UnknownNameError):
+    """No substrate of this name is registered."""
+
+    code = "UNKNOWN_SUBSTRATE"
+    noun = "runtime"
+
+
+UnknownIdentityLoaderError = UnknownLoaderError
+UnknownSessionStoreError = UnknownStoreError
+
+
+class HarnessProtocolError(ComputerAgentError):
+    """The other side of a wire broke the harness protocol."""
+
+    code = "PROTOCOL"
+    status = 502
+
+
+class NotRemotableError(ComputerAgentError):
+    """A live Python object was given where only data can travel."""
+
+    code = "NOT_REMOTABLE"
+    status = 400
+
+
+class MissingExtraError(ComputerAgentError):
+    """A feature needs an optional dependency that is not installed."""
+
+    code = "MISSING_EXTRA"
+    status = 501
+
+
+class UnsupportedRuntimeError(ComputerAgentError):
+    """The caller's event loop is not one that this feature runs on."""
+
+    code = "UNSUPPORTED_RUNTIME"
+    status = 501
+
+
+class NotFoundError(ComputerAgentError):
+    """A session, file or engine does not exist."""
+
+    code = "NOT_FOUND"
+    status = 404
+
+
+class SessionEndedError(ComputerAgentError):
+    """The run is over; it takes no more messages."""
+
+    code = "SESSION_ENDED"
+    status = 409
+
+
+class SessionLiveError(ComputerAgentError):
+    """The session is running elsewhere, or already here."""
+
+    code = "SESSION_LIVE"
+    status = 409
+
+
+class EventsGoneError(ComputerAgentError):
+    """The stream was asked to resume from an event that is no longer kept. `earliest` is the oldest id kept."""
+
+    code = "EVENTS_GONE"
+    status = 410
+
+    def __init__(self, after: int, earliest: int) -> None:
+        self.after = after
+        self.earliest = earliest
+        super().__init__(
+            f"events after {after} are no longer kept; the earliest kept event is {earliest}",
+            hint="Read from the start of the current run by leaving the id out.",
+            details={"earliest": earliest},
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), (self.after, self.earliest))
+
+
+class EventIdAheadError(ComputerAgentError):
+    """The stream was asked to resume from an event that does not exist yet."""
+
+    code = "EVENT_ID_AHEAD"
+    status = 409
+
+
+class UnknownCallError(ComputerAgentError):
+    """A permission answer names a call that is not pending: unknown, answered already, or too late."""
+
+    code = "UNKNOWN_CALL_ID"
+    status = 400
+
+
+class PathEscapeError(ComputerAgentError):
+    """A path leaves the directory that it is confined to."""
+
+    code = "PATH_ESCAPE"
+    status = 400
+
+
+class WorkspaceError(ComputerAgentError):
+    """A file operation in the workspace cannot be done as asked."""
+
+    code = "WORKSPACE"
+    status = 400
+
+
+class IdentityError(ComputerAgentError):
+    """The agent's definition cannot be read: a missing or invalid agent.yaml, a bad inline manifest."""
+
+    code = "IDENTITY_INVALID"
+    status = 400
+
+
+class SourceError(ComputerAgentError):
+    """The agent's source cannot be fetched: unreachable host, bad ref, missing directory."""
+
+    code = "SOURCE_UNAVAILABLE"
+    status = 502
+
+
+class StoreError(ComputerAgentError):
+    """A session store failed, or is not one."""
+
+    code = "STORE_FAILED"
+
+
+class EventLogError(ComputerAgentError):
+    """The event log cannot be written: the disk is full, or another process owns the session."""
+
+    code = "EVENT_LOG_FAILED"
+
+
+class EngineError(ComputerAgentError):
+    """The engine failed; the run ended with an error."""
+
+    code = "ENGINE_FAILED"
+    status = 502
+
+
+class EngineUnavailableError(EngineError):
+    """The engine cannot start: its program is missing, or the provider key is."""
+
+    code = "ENGINE_UNAVAILABLE"
+    status = 503
+
+
+class ScriptError(ComputerAgentError):
+    """A script of the scripted engine or of the model simulator is wrong."""
+
+    code = "SCRIPT_INVALID"
+    status = 400
+
+
+def error_classes() -> list[type[ComputerAgentError]]:
+    """Every class of the family with a code of its own, for the generated table in the docs."""
+    found: dict[str, type[ComputerAgentError]] = {}
+    pending = [ComputerAgentError]
+    while pending:
+        cls = pending.pop()
+        if "code" in cls.__dict__:
+            found.setdefault(cls.code, cls)
+        pending.extend(cls.__subclasses__())
+    return [found[code] for code in sorted(found)]

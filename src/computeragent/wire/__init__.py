@@ -1,0 +1,1 @@
+"""The wire: frozen structs of everything that crosses a process boundary; no behaviour, no I/O."""
