@@ -242,10 +242,17 @@ class EventLogError(ComputerAgentError):
 
 
 class EngineError(ComputerAgentError):
-    """The engine failed; the run ended with an error."""
+    """The engine failed; the run ended with an error. `result` holds what the turn had brought until then."""
 
     code = "ENGINE_FAILED"
     status = 502
+    result: Any = None
+
+
+class TurnFailedError(EngineError):
+    """A turn failed (the model's API, a turn limit); the session goes on. `result` holds what there was of it."""
+
+    code = "TURN_FAILED"
 
 
 class EngineUnavailableError(EngineError):

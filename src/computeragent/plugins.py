@@ -49,6 +49,11 @@ class Registry:
         """All names, sorted."""
         return sorted({*self._built_in, *self._registered, *self._entry_points()})
 
+    def require(self, name: str) -> None:
+        """Raise the axis's `Unknown…Error` unless the name is known."""
+        if name not in self._built_in and name not in self.names():
+            raise self._unknown(name, self.names())
+
     def resolve(self, name: str) -> Any:
         """The shared object of this name. Raises the axis's `Unknown…Error`."""
         with self._lock:

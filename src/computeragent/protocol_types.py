@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-from computeragent.wire.events import Capabilities, CostSemantic, EndReason, HarnessEvent, Recorded, Risk
+from computeragent.wire.events import Capabilities, CaSessionEnded, CostSemantic, EndReason, Recorded, Risk
 from computeragent.wire.identity import GitSource, IdentitySource, InlineSource, LocalSource
 from computeragent.wire.requests import Attachment, PermissionDecision, StoreConfig, UserMessage
 
@@ -303,7 +303,17 @@ class Session(Protocol):
     def files(self) -> Workspace: ...
 
     @property
-    def ended(self) -> HarnessEvent | None:
+    def cost_so_far(self) -> float:
+        """The largest cumulative cost in US dollars that the engine has reported in this session."""
+        ...
+
+    @property
+    def newest(self) -> int:
+        """The newest event id that is known here, -1 when there is none."""
+        ...
+
+    @property
+    def ended(self) -> CaSessionEnded | None:
         """The event that ended the current run, or None while it is live."""
         ...
 
@@ -319,8 +329,8 @@ class Session(Protocol):
         """Answer a pending permission request; the first answer wins."""
         ...
 
-    async def interrupt(self) -> None:
-        """End the current turn; the session goes on."""
+    async def interrupt(self, turn_index: int | None = None) -> None:
+        """End the current turn, or take back a turn that still waits; the session goes on."""
         ...
 
     async def cancel(self) -> None:
@@ -336,6 +346,7 @@ class Harness(Protocol):
     """The only thing that `ComputerAgent` talks to, in this process or on another machine."""
 
     async def open(self, request: SessionRequest) -> Session: ...
+    async def close(self) -> None: ...
 
 
 def __getattr__(name: str) -> Any:

@@ -55,6 +55,6 @@ def _scrub(value: Any) -> Any:
         return {_scrub(key): _scrub(item) for key, item in cast("dict[Any, Any]", value).items()}
     if isinstance(value, (list, tuple)):
         return [_scrub(item) for item in cast("list[Any]", value)]
-    if isinstance(value, msgspec.Struct) and not isinstance(value, msgspec.Raw):
+    if isinstance(value, msgspec.Struct):
         return _scrub(msgspec.to_builtins(value))
     return value

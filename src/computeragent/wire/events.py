@@ -72,10 +72,11 @@ class CaTurnStarted(_Event, frozen=True, kw_only=True, tag="ca_turn_started"):
 
 
 class SdkMessage(_Event, frozen=True, kw_only=True, tag="sdk_message", dict=True):
-    """One message in the engine's own shape, relayed as it is."""
+    """One message in the engine's own shape, relayed as it is. `ends_turn` marks the last one of its turn."""
 
     kind: ClassVar[str] = "sdk_message"
     raw: Raw = field(name="payload")
+    ends_turn: bool = False
     turn_index: int | None = None
 
     @cached_property
@@ -131,6 +132,7 @@ class CaSessionEnded(_Event, frozen=True, kw_only=True, tag="ca_session_ended"):
     reason: EndReason
     error_message: str | None = None
     error_code: str | None = None
+    error_hint: str | None = None
     turn_index: int | None = None
 
 

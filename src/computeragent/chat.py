@@ -1,0 +1,396 @@
+"""One turn, seen by its caller: iterate the events as they come, or await the result, or both."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+
+from computeragent.errors import EngineError, TurnFailedError, UnknownCallError, ValidationError
+from computeragent.harness.permissions import parse_decision
+from computeragent.logs import Logger
+from computeragent.protocol_types import EventStream, PermissionRequest, Session, ToolCallback
+from computeragent.wire.events import (
+    CaPermissionRequest,
+    CaSessionEnded,
+    CaSessionStarted,
+    CaUsageSnapshot,
+    HarnessEvent,
+    SdkMessage,
+)
+from computeragent.wire.requests import PermissionDecision, UserMessage, join_messages
+from computeragent.wire.usage import UsageRollup
+
+if TYPE_CHECKING:
+    from computeragent.agent import ComputerAgent
+
+ChatInput = str | UserMessage | Mapping[str, Any] | Sequence[Any] | AsyncIterable[Any]
+"""What `chat` takes: text; a message (`{"role": "user", "content": …}`); a list of messages, joined into one
+turn; or an async iterable of messages, each a turn of its own as it comes."""
+
+_log = Logger("chat")
+
+
+@dataclass(frozen=True, slots=True)
+class ChatResult:
+    """A finished turn: the engine's messages, how it ended, what it used, and how long it took."""
+
+    session_id: str
+    messages: tuple[Any, ...]
+    ended: CaSessionEnded
+    usage: UsageRollup
+    duration_ms: float
+
+    @property
+    def text(self) -> str:
+        """The final answer: the result message's text, else the last text that the assistant said."""
+        for message in reversed(self.messages):
+            if isinstance(message, dict):
+                found = _answer(cast("dict[str, Any]", message))
+                if found:
+                    return found
+        return ""
+
+
+class ChatHandle:
+    """A turn in progress, made by `ComputerAgent.chat`. It starts when it is first iterated or awaited.
+
+    Iterating yields `HarnessEvent`s and ends with a `ca_session_ended`: the run's own, or one that says how the
+    turn ended while the session goes on. A permission request may be answered with `respond_to_permission` in the
+    loop body; what the body leaves open goes to `on_tool_call`, else to the default.
+    """
+
+    def __init__(self, agent: ComputerAgent, message: ChatInput) -> None:
+        self._agent = agent
+        self._input = message
+        self._session: Session | None = None
+        self._stream: EventStream | None = None
+        self._turns: set[int] = set()
+        self._open_turns: set[int] = set()
+        self._feeder: asyncio.Task[None] | None = None
+        self._feed_error: Exception | None = None
+        self._request: CaPermissionRequest | None = None
+        self._messages: list[SdkMessage] = []
+        self._usage = UsageRollup()
+        self._ended: CaSessionEnded | None = None
+        self._failure: BaseException | None = None
+        self._cancelled = False
+        self._started_at = 0.0
+        self._result: ChatResult | None = None
+        self._telemetry: Any = None
+        self._lock = asyncio.Lock()
+        self.abandoned = False
+
+    # ── What callers use ──
+
+    def __aiter__(self) -> AsyncIterator[HarnessEvent]:
+        return _Events(self)
+
+    def __await__(self) -> Generator[Any, None, ChatResult]:
+        return self.result().__await__()
+
+    async def result(self) -> ChatResult:
+        """Drain the turn and return its result; every time the same one.
+
+        Raises `EngineError` when the run failed, `TurnFailedError` when only this turn did (both with what there
+        was as `result`), and whatever kept the session from opening. A failed handle raises every time.
+        """
+        while await self.next_event() is not None:
+            pass
+        result = self._make_result()
+        if result.ended.reason == "error":
+            raise _error_of(result, run_ended=self._session is not None and self._session.ended is not None)
+        return result
+
+    def get_usage(self) -> UsageRollup:
+        """The usage so far."""
+        return self._usage
+
+    async def session_id(self) -> str:
+        """The session's id; opens the session if need be."""
+        return (await self._start()).id
+
+    async def cancel(self) -> None:
+        """End this turn: interrupt it, or take it back while it waits. Before the start: it never starts."""
+        self._cancelled = True
+        if self._session is None:
+            return
+        if self._feeder is not None:
+            self._feeder.cancel()
+        for turn in sorted(self._open_turns, reverse=True):
+            await self._session.interrupt(turn)
+
+    async def respond_to_permission(self, call_id: str, decision: Any) -> None:
+        """Answer a permission request; the first answer wins. Raises `UnknownCallError` when it comes too late."""
+        if self._session is None:
+            raise UnknownCallError(f"no pending permission request for callId {call_id!r}", hint="Iterate first.")
+        await self._session.decide(call_id, parse_decision(decision), by="manual")
+
+    @property
+    def finished(self) -> bool:
+        """Whether the turn is over and drained."""
+        return self._ended is not None or self._failure is not None
+
+    # ── The stream ──
+
+    async def next_event(self) -> HarnessEvent | None:
+        """The next event of this turn, or None after its end. Any number of readers take turns at it."""
+        async with self._lock:
+            if self._failure is not None:
+                raise self._failure
+            if self._ended is not None:
+                return None
+            try:
+                await self._start()
+                if self._request is not None:
+                    await self._settle(self._request)
+                event = await self._pull()
+            except asyncio.CancelledError:
+                raise
+            except BaseException as error:
+                self._failure = error
+                await self._finish()
+                raise
+            if isinstance(event, CaSessionEnded):
+                await self._finish()
+            return event
+
+    async def _start(self) -> Session:
+        if self._failure is not None:
+            raise self._failure
+        if self._session is not None:
+            return self._session
+        self._started_at = time.monotonic()
+        messages, more = normalise(self._input)
+        session, first = await self._agent.session_for(self)
+        self._usage.baseline = session.cost_so_far
+        self._stream = session.events(None if first else session.newest)
+        self._session = session
+        self._telemetry = await self._agent.tell("on_chat_start", {"session_id": session.id, "message": self._input})
+        if self._cancelled:
+            return session
+        if more is not None:
+            self._feeder = asyncio.create_task(self._feed(session, more))
+        elif messages:
+            await self._send(session, join_messages(messages))
+        return session
+
+    async def _send(self, session: Session, message: UserMessage) -> None:
+        turn = await session.send(message)
+        self._turns.add(turn)
+        self._open_turns.add(turn)
+
+    async def _feed(self, session: Session, more: AsyncIterable[Any]) -> None:
+        try:
+            async for item in more:
+                await self._send(session, as_message(item))
+        except Exception as error:  # noqa: BLE001 - the caller's iterable failed; the reader raises it
+            self._feed_error = error
+        finally:
+            if not self._open_turns and self._stream is not None:
+                self._stream.close()
+
+    async def _pull(self) -> HarnessEvent:
+        """The next event that belongs to this turn; the end of the turn is one of them."""
+        assert self._stream is not None
+        if self._ready_to_end():
+            return self._end_turn()
+        async for recorded in self._stream:
+            event = recorded.event
+            turn = None if isinstance(event, CaSessionStarted) else event.turn_index
+            if isinstance(event, CaSessionEnded):
+                self._ended = event
+            elif turn is not None and turn not in self._turns:
+                continue
+            self._note(event)
+            return event
+        if self._feed_error is not None:
+            raise self._feed_error
+        return self._end_turn()
+
+    def _note(self, event: HarnessEvent) -> None:
+        self._agent.trace(event)
+        if isinstance(event, CaUsageSnapshot):
+            self._usage.absorb(event)
+        elif isinstance(event, CaPermissionRequest):
+            self._request = event
+        elif isinstance(event, SdkMessage):
+            self._messages.append(event)
+            if event.ends_turn and event.turn_index is not None:
+                self._open_turns.discard(event.turn_index)
+
+    def _ready_to_end(self) -> bool:
+        feeding = self._feeder is not None and not self._feeder.done()
+        return not feeding and not self._open_turns and self._feed_error is None
+
+    def _end_turn(self) -> CaSessionEnded:
+        """How the turn ended while the session goes on."""
+        assert self._session is not None
+        last = self._messages[-1].payload if self._messages else None
+        failure = _failure_of(cast("dict[str, Any]", last)) if isinstance(last, dict) else None
+        reason = "cancelled" if self._cancelled else "complete" if failure is None else "error"
+        self._ended = CaSessionEnded(
+            session_id=self._session.id,
+            reason=reason,
+            error_message=failure if reason == "error" else None,
+            error_code=TurnFailedError.code if reason == "error" else None,
+            turn_index=max(self._turns, default=None),
+        )
+        return self._ended
+
+    async def _finish(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+        if self._feeder is not None:
+            self._feeder.cancel()
+        if self._session is not None:
+            await self._agent.tell("on_chat_end", self._report(), self._telemetry)
+
+    # ── Permissions ──
+
+    async def _settle(self, request: CaPermissionRequest) -> None:
+        """Answer what the loop body left open: the callback's word, else the default."""
+        self._request = None
+        assert self._session is not None
+        asked = PermissionRequest(request.call_id, request.tool_name, request.input or {}, request.risk)
+        decision, by = await self._agent.answer(asked)
+        try:
+            await self._session.decide(request.call_id, decision, by=by)
+        except UnknownCallError:
+            _log.debug("answered_already", call=request.call_id)
+
+    # ── The result ──
+
+    def _make_result(self) -> ChatResult:
+        if self._result is None:
+            assert self._session is not None
+            assert self._ended is not None
+            self._result = ChatResult(
+                session_id=self._session.id,
+                messages=tuple(message.payload for message in self._messages),
+                ended=self._ended,
+                usage=self._usage,
+                duration_ms=(time.monotonic() - self._started_at) * 1000,
+            )
+        return self._result
+
+    def _report(self) -> dict[str, Any]:
+        assert self._session is not None
+        result = self._make_result() if self._ended is not None else None
+        ok = result is not None and result.ended.reason in {"complete", "cancelled"}
+        return {
+            "session_id": self._session.id,
+            "ok": ok,
+            "error": str(self._failure) if self._failure else (result.ended.error_message if result else None),
+            "duration_ms": (time.monotonic() - self._started_at) * 1000,
+            "usage": self._usage,
+            "reply": result.text if result else "",
+        }
+
+
+class _Events:
+    """One iteration over a handle. Dropped before the end, it leaves the turn abandoned; see `ComputerAgent.chat`."""
+
+    def __init__(self, handle: ChatHandle) -> None:
+        self._handle = handle
+        handle.abandoned = False
+
+    def __aiter__(self) -> AsyncIterator[HarnessEvent]:
+        return self
+
+    async def __anext__(self) -> HarnessEvent:
+        event = await self._handle.next_event()
+        if event is None:
+            raise StopAsyncIteration
+        return event
+
+    def __del__(self) -> None:
+        self._handle.abandoned = not self._handle.finished
+
+
+async def default_answer(
+    request: PermissionRequest, callback: ToolCallback | None, *, policy_bound: bool
+) -> tuple[PermissionDecision, str]:
+    """The answer when nobody answered by hand: the callback's, else the library default.
+
+    A callback that raises or returns nonsense denies. The default allows, except where a policy left the call
+    open and except calls of risk class `destructive`.
+    """
+    if callback is not None:
+        try:
+            answer: Any = callback(request)
+            if inspect.isawaitable(answer):
+                answer = await answer
+            return parse_decision(answer), "callback"
+        except Exception as error:  # noqa: BLE001 - a failing callback denies
+            _log.error("on_tool_call_failed", tool=request.tool_name, error=repr(error))
+            return PermissionDecision(decision="deny", reason=f"on_tool_call failed: {type(error).__name__}"), "fault"
+    if policy_bound:
+        return PermissionDecision(decision="deny", reason="the policy asks, and nobody answers"), "default"
+    if request.risk == "destructive":
+        reason = "destructive calls are denied by default; pass on_tool_call= or policy= to decide them"
+        return PermissionDecision(decision="deny", reason=reason), "default"
+    return PermissionDecision(decision="allow"), "default"
+
+
+def normalise(message: ChatInput) -> tuple[list[UserMessage], AsyncIterable[Any] | None]:
+    """The messages of an input, or the iterable that will bring them. Raises `ValidationError`."""
+    if isinstance(message, AsyncIterable):
+        return [], message
+    if isinstance(message, Sequence) and not isinstance(message, (str, bytes, bytearray)):
+        items = list(message)
+        if not items:
+            raise ValidationError("an empty list of messages", hint="Send at least one message.")
+        return [as_message(item) for item in items], None
+    return [as_message(message)], None
+
+
+def as_message(value: Any) -> UserMessage:
+    """One user message from text, a dict or a `UserMessage`. Raises `ValidationError`."""
+    if isinstance(value, UserMessage):
+        return value
+    if isinstance(value, str):
+        return UserMessage(content=value)
+    try:
+        return msgspec.convert(value, UserMessage)
+    except msgspec.ValidationError as error:
+        raise ValidationError(
+            f"not a user message: {error}",
+            hint='Send text, or {"role": "user", "content": "…"} with text or a list of content blocks.',
+        ) from error
+
+
+def _answer(message: dict[str, Any]) -> str:
+    if message.get("type") == "result" and isinstance(message.get("result"), str):
+        return message["result"]
+    if message.get("type") != "assistant":
+        return ""
+    inner: dict[str, Any] = message.get("message") or {}
+    content: object = inner.get("content")
+    blocks = cast("list[dict[str, Any]]", content) if isinstance(content, list) else []
+    return "".join(str(block.get("text", "")) for block in blocks if block.get("type") == "text")
+
+
+def _failure_of(message: dict[str, Any]) -> str | None:
+    """What went wrong in a turn, by its terminating message."""
+    if message.get("type") != "result" or not message.get("is_error"):
+        return None
+    errors: object = message.get("errors")
+    said = message.get("result") or ("; ".join(map(str, cast("list[Any]", errors))) if isinstance(errors, list) else "")
+    return str(said or message.get("subtype") or "the turn failed")
+
+
+def _error_of(result: ChatResult, *, run_ended: bool) -> EngineError:
+    ended = result.ended
+    kind = EngineError if run_ended else TurnFailedError
+    hint = ended.error_hint or (None if run_ended else "The session goes on: send the message again, or another one.")
+    error = kind(ended.error_message or "the run failed", hint=hint)
+    if ended.error_code and ended.error_code != kind.code:
+        error.details = {"code": ended.error_code}
+    error.result = result
+    return error

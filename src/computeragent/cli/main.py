@@ -1,0 +1,179 @@
+"""The command line: one table of commands, and how failures are told."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from computeragent.errors import ComputerAgentError
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+
+_EXAMPLES = """\
+examples:
+  computeragent demo
+  computeragent run ./my-agent -m "Summarise the README"
+  computeragent run github.com/org/agent?ref=v1.2 -m "Why did the build fail?" --json
+  computeragent chat . --model claude-sonnet-4-5
+  computeragent sessions ls
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.handler is None:
+        parser.print_help()
+        return 0
+    module, _, function = args.handler.partition(":")
+    try:
+        return int(getattr(import_module(f"computeragent.cli.{module}"), function)(args) or 0)
+    except ComputerAgentError as error:
+        report(error)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read us has gone; nothing is left to say to anyone
+        return 1
+
+
+def report(error: ComputerAgentError) -> None:
+    """One line of error and one of hint, on stderr."""
+    print(f"error[{error.code}]: {' '.join(error.message.split())}", file=sys.stderr)
+    if error.hint:
+        print(f"hint: {error.hint}", file=sys.stderr)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="computeragent",
+        description="Run agents, watch them, and come back to them.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(handler=None)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    _add_run(commands)
+    _add_chat(commands)
+    _add_demo(commands)
+    _add_simulate(commands)
+    _add_sessions(commands)
+    _add_agent(commands)
+    version = commands.add_parser("version", help="print versions of this package, the SDK and the Claude CLI")
+    version.set_defaults(handler="agents:version")
+    return parser
+
+
+def _add_run(commands: Commands) -> None:
+    run = commands.add_parser(
+        "run",
+        help="one turn with an agent: stream the answer, ask before tools run",
+        description="Run one turn with an agent and stream what it does. Tool calls that change something are asked "
+        "at the terminal; without a terminal they are denied unless --yes is given.",
+    )
+    _agent_arguments(run)
+    run.add_argument("-m", "--message", help="what to say; '-' or nothing reads standard input")
+    run.add_argument(
+        "--attach", action="append", default=[], metavar="FILE", help="put a file into the working directory"
+    )
+    run.add_argument("--json", "--raw", action="store_true", help="print each event as one line of JSON")
+    run.set_defaults(handler="run:run")
+
+
+def _add_chat(commands: Commands) -> None:
+    chat = commands.add_parser(
+        "chat",
+        help="talk with an agent, turn by turn",
+        description="Talk with an agent. Ctrl-C ends the turn, Ctrl-D (or /exit) the conversation; "
+        "the session can be resumed with --session-id.",
+    )
+    _agent_arguments(chat)
+    chat.set_defaults(handler="chat:chat")
+
+
+def _agent_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", nargs="?", help="a directory, a git URL, or github.com/org/repo[?ref=…]; default .")
+    parser.add_argument("-s", "--source", dest="source_flag", metavar="SOURCE", help="the same as a flag")
+    parser.add_argument("--engine", "--harness", default=None, help="how it thinks (default: claude-agent-sdk)")
+    parser.add_argument("--loader", help="identity loader: gap, passthrough (default: by what the source holds)")
+    parser.add_argument("--model", help="override the agent's model")
+    parser.add_argument("--temperature", type=float, help="override the agent's temperature, where the engine has one")
+    parser.add_argument("--base-url", metavar="URL", help="an Anthropic-compatible endpoint")
+    parser.add_argument("--runtime", default="local", help="where it runs (default: local)")
+    parser.add_argument("--session-id", metavar="ID", help="resume this session, or start it under this id")
+    parser.add_argument("--session-store", metavar="KIND", default="sqlite", help="memory, file or sqlite (default)")
+    parser.add_argument("--permission-mode", metavar="MODE", help="the engine's own mode; every call is still asked")
+    parser.add_argument("--max-turns", type=int, metavar="N", help="model calls per turn at most")
+    parser.add_argument("--budget", type=float, metavar="USD", help="end the run when it has cost more")
+    parser.add_argument(
+        "--env", action="append", default=[], metavar="NAME[=VALUE]", help="an environment variable for the engine"
+    )
+    parser.add_argument("--option", action="append", default=[], metavar="NAME=JSON", help="an option of the engine")
+    parser.add_argument("-y", "--yes", action="store_true", help="allow every tool call")
+    parser.add_argument("--debug", action="store_true", help="log everything to stderr")
+
+
+def _add_demo(commands: Commands) -> None:
+    demo = commands.add_parser(
+        "demo",
+        help="watch a real agent work: tools, permission, memory",
+        description="A real Claude Code agent reads a small repository, asks before it writes, answers, and is "
+        "resumed in a second process. Uses ANTHROPIC_API_KEY where it is set, else the built-in model simulator.",
+    )
+    demo.add_argument("--dir", metavar="DIR", help="where to put the demo's repository (default: a temporary folder)")
+    demo.add_argument("--simulate", action="store_true", help="use the model simulator even if a key is set")
+    demo.add_argument("--ask", action="store_true", help="answer the permission requests yourself")
+    demo.set_defaults(handler="demo:demo")
+
+
+def _add_simulate(commands: Commands) -> None:
+    simulate = commands.add_parser(
+        "simulate",
+        help="serve a scripted model that speaks the providers' wire formats",
+        description="Serve the model simulator: Anthropic Messages, OpenAI Chat Completions and Bedrock, "
+        "from one script.",
+    )
+    simulate.add_argument("script", nargs="?", help="a YAML script; without one every message is echoed")
+    simulate.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    simulate.add_argument("--port", type=int, default=8399, help="port; 0 picks a free one (default: 8399)")
+    simulate.add_argument("--require-key", metavar="KEY", help="refuse requests without this API key")
+    simulate.add_argument("--check", action="store_true", help="only check the script")
+    simulate.set_defaults(handler="simulate:simulate")
+
+
+def _add_sessions(commands: Commands) -> None:
+    sessions = commands.add_parser("sessions", help="list, show and delete recorded sessions")
+    sessions.set_defaults(handler="sessions:ls", limit=20, json=False)
+    actions = sessions.add_subparsers(metavar="ACTION")
+    ls = actions.add_parser("ls", help="the sessions used last")
+    ls.add_argument("--limit", type=int, default=20, help="how many at most (default: 20)")
+    ls.add_argument("--json", action="store_true", help="one line of JSON per session")
+    ls.set_defaults(handler="sessions:ls")
+    show = actions.add_parser("show", help="what happened in a session")
+    show.add_argument("session_id", help="its id, or the beginning of it")
+    show.add_argument("--json", action="store_true", help="the events as lines of JSON")
+    show.set_defaults(handler="sessions:show")
+    rm = actions.add_parser("rm", help="delete a session's events, transcript and workspace")
+    rm.add_argument("session_id", help="its id")
+    rm.set_defaults(handler="sessions:rm")
+
+
+def _add_agent(commands: Commands) -> None:
+    agent = commands.add_parser("agent", help="check agent definitions")
+    agent.set_defaults(handler=None)
+    actions = agent.add_subparsers(metavar="ACTION", required=True)
+    validate = actions.add_parser("validate", help="check an agent.yaml and say what the agent is")
+    validate.add_argument("source", nargs="?", default=".", help="a directory or git URL (default: .)")
+    validate.add_argument("--engine", default="claude-agent-sdk", help="the engine to read it for")
+    validate.set_defaults(handler="agents:validate")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

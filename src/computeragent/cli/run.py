@@ -1,0 +1,187 @@
+"""`computeragent run`: one turn with an agent."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.console import Console
+
+from computeragent.agent import ComputerAgent
+from computeragent.approval import tty_approval
+from computeragent.chat import ChatHandle, ChatResult
+from computeragent.cli.render import TurnView, footer
+from computeragent.errors import EngineError, ValidationError
+from computeragent.eventlog import SqliteEventLog
+from computeragent.protocol_types import PermissionRequest, ToolCallback
+from computeragent.wire.encoding import from_json
+from computeragent.wire.events import encode_event
+from computeragent.wire.requests import Attachment, PermissionDecision
+
+
+def run(args: argparse.Namespace) -> int:
+    """The command."""
+    return asyncio.run(_run(args))
+
+
+async def _run(args: argparse.Namespace) -> int:
+    message = _message(args.message)
+    console = Console(highlight=False)
+    async with make_agent(args, attachments=[_attach(path) for path in args.attach]) as agent:
+        handle = agent.chat(message)
+        if args.json:
+            return await _as_json(handle)
+        return await show_turn(handle, console)
+
+
+async def show_turn(handle: ChatHandle, console: Console) -> int:
+    """Play one turn at the terminal. Ctrl-C ends the turn; a second one ends everything. Returns the exit status."""
+    view = TurnView(console)
+    with cancelling(handle):
+        async for event in handle:
+            view.show(event)
+    view.close_line()
+    try:
+        result = await handle.result()
+    except EngineError as error:
+        if isinstance(error.result, ChatResult):
+            console.print(footer(error.result.usage, error.result.duration_ms, error.result.session_id), style="dim")
+        raise
+    console.print(footer(result.usage, result.duration_ms, result.session_id), style="dim")
+    return {"complete": 0, "cancelled": 130}.get(result.ended.reason, 1)
+
+
+async def _as_json(handle: ChatHandle) -> int:
+    reason = "complete"
+    with cancelling(handle):
+        async for event in handle:
+            sys.stdout.write(encode_event(event).decode() + "\n")
+            sys.stdout.flush()
+            reason = getattr(event, "reason", None) or reason if event.kind == "ca_session_ended" else reason
+    return {"complete": 0, "cancelled": 130}.get(reason, 1)
+
+
+class cancelling:  # noqa: N801 - reads as a statement: with cancelling(handle)
+    """While active, Ctrl-C ends the handle's turn, and a second Ctrl-C the program."""
+
+    def __init__(self, handle: ChatHandle) -> None:
+        self._handle = handle
+        self._task: asyncio.Task[None] | None = None
+        self._loop = asyncio.get_running_loop()
+
+    def __enter__(self) -> None:
+        self._loop.add_signal_handler(signal.SIGINT, self._interrupt, asyncio.current_task())
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.remove_signal_handler(signal.SIGINT)
+
+    def _interrupt(self, main: asyncio.Task[Any] | None) -> None:
+        if self._task is None:
+            self._task = self._loop.create_task(self._handle.cancel())
+        elif main is not None:
+            main.cancel()
+
+
+def make_agent(args: argparse.Namespace, attachments: list[Attachment] | None = None) -> ComputerAgent:
+    """The agent that the command line describes, recorded in the session database."""
+    if args.source and args.source_flag and args.source != args.source_flag:
+        raise ValidationError("two sources are given", hint="Give the source once, as an argument or with --source.")
+    return ComputerAgent(
+        source=_source(args.source or args.source_flag or "."),
+        engine=args.engine,
+        runtime=args.runtime,
+        identity_loader=args.loader,
+        model=args.model,
+        temperature=args.temperature,
+        base_url=args.base_url,
+        session_id=args.session_id,
+        session_store=args.session_store,
+        options=_options(args),
+        envs=_envs(args.env),
+        attachments=attachments or [],
+        budget_max_usd=args.budget,
+        on_tool_call=approver(allow_all=args.yes),
+        event_log=SqliteEventLog(),
+        progress=_progress,
+        debug=args.debug,
+    )
+
+
+def approver(*, allow_all: bool) -> ToolCallback:
+    """Who decides tool calls: nobody with --yes, else the person at the terminal, else no call that changes things."""
+    if allow_all:
+        return lambda _: PermissionDecision(decision="allow")
+    if sys.stdin.isatty() and sys.stderr.isatty():
+        return tty_approval(risk_gate="medium", stdout=sys.stderr)
+    return _unattended
+
+
+def _unattended(request: PermissionRequest) -> PermissionDecision:
+    if request.risk == "low":
+        return PermissionDecision(decision="allow")
+    return PermissionDecision(decision="deny", reason="nobody is at the terminal to ask; --yes allows tool calls")
+
+
+def _source(text: str) -> Any:
+    if text.startswith("inline:"):
+        try:
+            return {"type": "inline"} | from_json(text.removeprefix("inline:"))
+        except (msgspec.DecodeError, TypeError) as error:
+            raise ValidationError(
+                f"the inline source is not JSON: {error}", hint='Such as inline:{"manifest":{"name":"hello"}}.'
+            ) from error
+    return Path(text) if Path(text).is_dir() else text
+
+
+def _message(given: str | None) -> str:
+    if given is not None and given != "-":
+        return given
+    if given is None and sys.stdin.isatty():
+        raise ValidationError("no message", hint='Pass -m "…", or pipe the message in.')
+    return sys.stdin.read()
+
+
+def _options(args: argparse.Namespace) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    for pair in args.option:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise ValidationError(f"--option {pair!r} has no value", hint="Write --option NAME=JSON.")
+        try:
+            options[name] = from_json(value)
+        except msgspec.DecodeError:
+            options[name] = value
+    if args.permission_mode is not None:
+        options["permission_mode"] = args.permission_mode
+    if args.max_turns is not None:
+        options["max_turns"] = args.max_turns
+    return options
+
+
+def _envs(pairs: list[str]) -> dict[str, str]:
+    envs = {name: os.environ[name] for name in ("GITHUB_TOKEN", "GIT_TOKEN") if name in os.environ}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals and name not in os.environ:
+            raise ValidationError(f"--env {name}: no such variable here", hint="Write --env NAME=VALUE, or export it.")
+        envs[name] = value if equals else os.environ[name]
+    return envs
+
+
+def _attach(path: str) -> Attachment:
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise ValidationError(f"attachment {path}: {error.strerror}", hint="Check the path.") from error
+    return Attachment(path=Path(path).name, content=base64.b64encode(data).decode(), encoding="base64")
+
+
+def _progress(line: str) -> None:
+    print(line, file=sys.stderr)

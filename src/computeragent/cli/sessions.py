@@ -1,0 +1,124 @@
+"""`computeragent sessions`: what was recorded, and how to get rid of it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import shutil
+import sys
+import time
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from computeragent.cli.render import TurnView
+from computeragent.errors import NotFoundError, SessionLiveError
+from computeragent.eventlog import SessionSummary, SqliteEventLog
+from computeragent.settings import home
+from computeragent.stores.sqlite import SqliteSessionStore
+from computeragent.wire.events import CaTurnStarted
+from computeragent.wire.requests import UserMessage
+
+_DAY = 86_400
+
+
+def ls(args: argparse.Namespace) -> int:
+    """List the sessions used last."""
+    found = asyncio.run(_sessions(args.limit))
+    if args.json:
+        for session in found:
+            print(msgspec.json.encode(session).decode())
+        return 0
+    if not found:
+        print("no sessions yet; `computeragent run` makes one", file=sys.stderr)
+        return 0
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("SESSION", "AGENT", "STATUS", "TURNS", "COST", "LAST", "TITLE"):
+        table.add_column(name, justify="right" if name in {"TURNS", "COST"} else "left", no_wrap=name != "TITLE")
+    for s in found:
+        cost = f"${s.cost_usd:.4f}"
+        table.add_row(s.session_id, s.agent, s.status, str(s.turns), cost, _ago(s.updated), s.title)
+    Console(highlight=False, width=None if sys.stdout.isatty() else 160).print(table)
+    return 0
+
+
+def show(args: argparse.Namespace) -> int:
+    """Show what happened in a session."""
+    return asyncio.run(_show(args.session_id, as_json=args.json))
+
+
+def rm(args: argparse.Namespace) -> int:
+    """Delete a session's events, transcript and workspace."""
+    asyncio.run(_remove(args.session_id))
+    shutil.rmtree(home("work") / args.session_id, ignore_errors=True)
+    print(f"deleted {args.session_id}")
+    return 0
+
+
+async def _sessions(limit: int) -> list[SessionSummary]:
+    log = SqliteEventLog()
+    try:
+        return await log.sessions(limit)
+    finally:
+        await log.close()
+
+
+async def _show(prefix: str, *, as_json: bool) -> int:
+    log = SqliteEventLog()
+    try:
+        session_id = await _resolve(log, prefix)
+        view = TurnView(console := Console(highlight=False))
+        after = -1
+        while page := await log.read(session_id, after):
+            for recorded in page:
+                if as_json:
+                    print(recorded.data.decode())
+                    continue
+                if isinstance(recorded.event, CaTurnStarted) and recorded.event.message is not None:
+                    console.print(f"› {_typed(recorded.event.message)}", style="bold")
+                view.show(recorded.event)
+            after = page[-1].id
+        view.close_line()
+        return 0
+    finally:
+        await log.close()
+
+
+async def _remove(session_id: str) -> None:
+    log, store = SqliteEventLog(), SqliteSessionStore()
+    try:
+        live = next((s for s in await log.sessions(1_000) if s.session_id == session_id and s.live), None)
+        if live is not None and session_id not in await log.orphans():
+            raise SessionLiveError(f"session {session_id} is running", hint="Delete it when it has ended.")
+        await log.delete(session_id)
+        await store.delete({"project_key": "computeragent", "session_id": session_id})
+    finally:
+        await log.close()
+        await store.close()
+
+
+async def _resolve(log: SqliteEventLog, prefix: str) -> str:
+    """A session id from its beginning."""
+    matches = [s.session_id for s in await log.sessions(1_000) if s.session_id.startswith(prefix)]
+    if prefix in matches:
+        return prefix
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise NotFoundError(f"{len(matches)} sessions begin with {prefix!r}", hint="Give more of the id.")
+    raise NotFoundError(f"session {prefix!r} not found", hint="`computeragent sessions ls` lists them.")
+
+
+def _typed(message: UserMessage) -> str:
+    if isinstance(message.content, str):
+        return message.content
+    return " ".join(str(block.get("text") or f"[{block.get('type')}]") for block in message.content)
+
+
+def _ago(at: float) -> str:
+    seconds = max(time.time() - at, 0)
+    for size, unit in ((_DAY, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit} ago"
+    return "just now"

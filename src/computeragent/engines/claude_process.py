@@ -1,0 +1,168 @@
+"""The Claude CLI as a process: which program, which environment, and that nothing of it outlives its session."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shlex
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+from computeragent.engines import claude_launch
+from computeragent.errors import EngineUnavailableError
+from computeragent.protocol_types import EngineContext
+from computeragent.settings import home
+
+RUN_MARK = "COMPUTERAGENT_RUN"
+
+# What the CLI needs of its host to work at all.
+_BASICS = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "TZ", "TMPDIR", "LANG")
+_CLAUDE = ("CLAUDE_CONFIG_DIR", "IS_SANDBOX")
+_PREFIXES = ("LC_", "XDG_")
+# Amazon Bedrock through the host's own identity (IRSA): settings and file names, never static keys.
+_BEDROCK = (
+    "CLAUDE_CODE_USE_BEDROCK",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "AWS_BEDROCK_MODEL_ID",
+    "AWS_ROLE_ARN",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_PROFILE",
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "AWS_CONFIG_FILE",
+)
+_NETWORK = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy", "all_proxy")
+_CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+# Only where the caller's own process runs the engine; elsewhere provider keys come from `envs` alone.
+_LIBRARY_MODE = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL", "CLAUDE_CODE_OAUTH_TOKEN")
+
+# Ours, and the caller's `envs` win: one request per model turn and nothing but the model's host contacted;
+# sub-agents run inside the turn that started them, so that a turn's result is the turn's end.
+_DEFAULTS = {"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1"}
+
+_PROVIDERS = (
+    "ANTHROPIC_API_KEY",
+    "ANTHROPIC_AUTH_TOKEN",
+    "CLAUDE_CODE_OAUTH_TOKEN",
+    "CLAUDE_CODE_USE_BEDROCK",
+    "CLAUDE_CODE_USE_VERTEX",
+    "CLAUDE_CODE_USE_FOUNDRY",
+)
+_SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL")
+
+
+class ClaudeProcess:
+    """One run's CLI process: its environment, its launcher, and its end."""
+
+    def __init__(self, ctx: EngineContext, cli_path: str | Path | None = None) -> None:
+        self._mark = secrets.token_hex(8)
+        self._cli = find_cli(cli_path)
+        self.stated = stated_environment(ctx)
+        self.stderr: list[str] = []
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What to hand to the SDK as `env`: the stated environment and the launcher's instructions."""
+        inherited = {name for name in os.environ if name.startswith(claude_launch.SET_BY_SDK)} - set(self.stated)
+        # The SDK overwrites these two whatever the host has.
+        inherited -= {"CLAUDE_CODE_ENTRYPOINT", "CLAUDE_AGENT_SDK_VERSION", "PWD"}
+        keep = [*self.stated, RUN_MARK, *(f"-{name}" for name in inherited)]
+        launch = {claude_launch.KEEP: " ".join(keep), claude_launch.CLI: self._cli}
+        return self.stated | launch | {RUN_MARK: self._mark}
+
+    @property
+    def launcher(self) -> Path:
+        """The program that the SDK starts instead of the CLI."""
+        script = home("cache") / "claude-launch"
+        command = [sys.executable, "-I", "-S", str(Path(claude_launch.__file__))]
+        text = f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n'
+        if not script.is_file() or script.read_text("utf-8") != text:
+            fresh = script.with_suffix(f".{self._mark}")
+            fresh.write_text(text, "utf-8")
+            fresh.chmod(0o700)
+            fresh.replace(script)
+        return script
+
+    def note_stderr(self, line: str) -> None:
+        """Keep the last lines that the CLI complained with."""
+        self.stderr.append(line)
+        del self.stderr[:-20]
+
+    def complaint(self) -> str:
+        """What the CLI said last on stderr, without the values of secrets that it was given."""
+        text = " / ".join(self.stderr[-3:])
+        for name, value in self.stated.items():
+            if len(value) >= 6 and any(word in name.upper() for word in _SECRET_WORDS):
+                text = text.replace(value, "***")
+        return text
+
+    def kill(self) -> None:
+        """End every process of this run that still lives, the CLI and whatever its tools started."""
+        mark = f"{RUN_MARK}={self._mark}".encode()
+        for entry in Path("/proc").glob("[0-9]*/environ"):
+            try:
+                if mark in entry.read_bytes().split(b"\0"):
+                    os.kill(int(entry.parent.name), signal.SIGKILL)
+            except (OSError, ValueError):
+                continue  # gone already, or not ours to see
+
+
+def find_cli(given: str | Path | None = None) -> str:
+    """The CLI to run: the one given, else the one in the `claude-agent-sdk` wheel, else ``claude`` on PATH.
+
+    Raises `EngineUnavailableError`.
+    """
+    if given is not None:
+        path = shutil.which(str(given))
+        if path is None:
+            raise EngineUnavailableError(
+                f"the Claude CLI {str(given)!r} is not an executable file", hint="Mend or drop options['cli_path']."
+            )
+        return path
+    import claude_agent_sdk
+
+    bundled = Path(claude_agent_sdk.__file__).parent / "_bundled" / "claude"
+    found = str(bundled) if bundled.is_file() else shutil.which("claude")
+    if found is None:
+        raise EngineUnavailableError(
+            "the Claude CLI was not found",
+            hint="Install claude-agent-sdk from a wheel that carries it, or install the CLI so that PATH has `claude`.",
+        )
+    return found
+
+
+def stated_environment(ctx: EngineContext) -> dict[str, str]:
+    """Every variable that the CLI gets, by name; the caller's `envs` win over the host's."""
+    names = [*_BASICS, *_CLAUDE, *_BEDROCK, *_NETWORK, *_CERTIFICATES, *(_LIBRARY_MODE if ctx.library_mode else ())]
+    host = {name: os.environ[name] for name in names if name in os.environ}
+    host |= {name: value for name, value in os.environ.items() if name.startswith(_PREFIXES)}
+    stated = _DEFAULTS | host | dict(ctx.envs)
+    if not ctx.trusted and "CLAUDE_CONFIG_DIR" not in ctx.envs:
+        stated["CLAUDE_CONFIG_DIR"] = str(ctx.state_dir / "claude")
+    if model_id := stated.get("AWS_BEDROCK_MODEL_ID"):
+        stated.setdefault("ANTHROPIC_MODEL", model_id)
+    _check_credentials(stated, ctx)
+    return stated
+
+
+def _check_credentials(stated: dict[str, str], ctx: EngineContext) -> None:
+    """Fail at once where the CLI would only say "Not logged in": no key, no provider, no login on this machine."""
+    if sys.platform == "darwin" or any(stated.get(name) for name in _PROVIDERS):
+        return
+    config = Path(stated.get("CLAUDE_CONFIG_DIR") or Path(stated.get("HOME", "~")).expanduser() / ".claude")
+    if (config / ".credentials.json").is_file() or _has_key_helper(config / "settings.json"):
+        return
+    where = "Set ANTHROPIC_API_KEY, or pass it in envs=" if ctx.library_mode else "Pass ANTHROPIC_API_KEY in envs"
+    raise EngineUnavailableError(
+        "no credentials for Claude: neither a provider key nor a login was found",
+        hint=f"{where}; to try things out without a key, run `computeragent demo`.",
+    )
+
+
+def _has_key_helper(settings: Path) -> bool:
+    try:
+        return "apiKeyHelper" in settings.read_text("utf-8")
+    except OSError:
+        return False

@@ -1,0 +1,270 @@
+"""`LocalHarness`: opens sessions in this process. Finds the agent, its engine and its memory, and starts the run."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+from computeragent import plugins
+from computeragent.errors import UnsupportedRuntimeError, ValidationError
+from computeragent.eventlog import Channel, EventLog, MemoryEventLog
+from computeragent.harness.session import GRACE, LocalSession
+from computeragent.harness.workspace import LocalWorkspace
+from computeragent.identity.loading import default_loader
+from computeragent.identity.sources import Fetched, fetch
+from computeragent.ids import check_session_id, new_id
+from computeragent.logs import Logger
+from computeragent.protocol_types import (
+    AgentManifest,
+    EngineContext,
+    EngineDriver,
+    IdentityLoader,
+    SessionRequest,
+    SessionStore,
+    Substrate,
+)
+from computeragent.settings import home
+from computeragent.stores.binding import BoundStore, engine_session_id, resolve_store
+from computeragent.wire.events import CaSessionEnded
+from computeragent.wire.identity import LocalSource
+from computeragent.wire.requests import Attachment
+
+_log = Logger("harness")
+_GIT_SECRETS = frozenset({"GITHUB_TOKEN", "GIT_TOKEN"})
+_CAMEL = re.compile(r"(?<=[a-z0-9])([A-Z])")
+
+
+class LocalHarness:
+    """Runs engines in this process; implements `Harness`.
+
+    `log` keeps the events (default: in memory), `substrate` is where engines run (default ``local``).
+    `library_mode` is True in the caller's own process: a local source is used in place and trusted; otherwise the
+    agent works on a copy. `progress` is told about long work, such as a clone.
+    """
+
+    def __init__(
+        self,
+        *,
+        log: EventLog | None = None,
+        substrate: Substrate | None = None,
+        library_mode: bool = True,
+        progress: Callable[[str], None] | None = None,
+        grace: float = GRACE,
+    ) -> None:
+        self.log: EventLog = log if log is not None else MemoryEventLog()
+        self._substrate = substrate
+        self._library_mode = library_mode
+        self._progress = progress
+        self._grace = grace
+        self._sessions: dict[str, LocalSession] = {}
+
+    async def open(self, request: SessionRequest) -> LocalSession:
+        """Start a session's next run. Raises a `ComputerAgentError` for anything that the request gets wrong."""
+        _require_asyncio()
+        engine = _engine(request.engine)
+        loader = _loader(request.identity_loader)
+        store = _store(request.session_store)
+        session_id = check_session_id(request.session_id) if request.session_id else new_id("session")
+        previous = self._sessions.get(session_id)
+        if previous is not None and previous.ended is not None:
+            await previous.wait()
+        channel = await self.log.open(session_id)
+        try:
+            session = await self._start(request, engine, loader, store, channel)
+        except BaseException:
+            await self.log.release(channel)
+            raise
+        self._sessions[session_id] = session
+        return session
+
+    def session(self, session_id: str) -> LocalSession | None:
+        """A session that was opened here and not closed yet."""
+        return self._sessions.get(session_id)
+
+    async def close(self) -> None:
+        """Close every session, then the log."""
+        await asyncio.gather(*(session.close() for session in list(self._sessions.values())))
+        await self.log.close()
+
+    async def _start(
+        self,
+        request: SessionRequest,
+        engine: EngineDriver,
+        loader: IdentityLoader | None,
+        store: SessionStore,
+        channel: Channel,
+    ) -> LocalSession:
+        end_interrupted_run(channel)
+        session_id = channel.session_id
+        work = home("work", session_id)
+        in_place = self._library_mode and isinstance(request.source, LocalSource)
+        fetched = await fetch(
+            request.source,
+            into=work / "source",
+            git_credentials=request.git_credentials,
+            envs=request.envs,
+            in_place=in_place,
+            progress=self._progress,
+        )
+        state_dir = _state_dir(work)
+        manifest = await self._identify(request, engine, loader, fetched, state_dir=state_dir, trusted=in_place)
+        bound = BoundStore(
+            store, project_key=request.project_key, session_id=session_id, engine_id=engine_session_id(session_id)
+        )
+        envs = {name: value for name, value in request.envs.items() if name not in _GIT_SECRETS}
+        substrate = self._substrate or plugins.resolve_substrate("local")
+        placed = await substrate.boot(workspace=fetched.path, envs=envs, limits={})
+        workspace = LocalWorkspace(placed.workspace_path)
+        await _attach(workspace, request.attachments)
+
+        async def released() -> None:
+            try:
+                await channel.flush()
+            finally:
+                await self.log.release(channel)
+                await placed.close()
+
+        async def closed() -> None:
+            if self._sessions.get(session_id) is session:
+                del self._sessions[session_id]
+            if request.session_id is None and request.session_store is None:
+                await asyncio.to_thread(shutil.rmtree, work, ignore_errors=True)
+
+        session = LocalSession(
+            channel=channel,
+            engine=engine,
+            workspace=workspace,
+            policy=request.policy,
+            approval_timeout=request.approval_timeout,
+            released=released,
+            closed=closed,
+            grace=self._grace,
+        )
+        context = EngineContext(
+            session_id=session_id,
+            manifest=manifest,
+            workspace_path=placed.workspace_path,
+            envs=envs,
+            options=_merge(manifest, request),
+            user_message_queue=session.turns,
+            on_permission_request=session.chain.ask,
+            cancel_event=session.cancel_event,
+            interrupt_event=session.interrupt_event,
+            state_dir=state_dir,
+            session_store=cast("SessionStore", bound),
+            project_key=request.project_key,
+            budget_max_usd=request.budget_max_usd,
+            approval_timeout=request.approval_timeout,
+            trusted=in_place,
+            library_mode=self._library_mode,
+        )
+        resumed = request.session_id is not None and bool(
+            await bound.load({"project_key": request.project_key, "session_id": session_id})
+        )
+        session.start(context, resumed=resumed)
+        _log.info("session_start", session=session_id, engine=engine.name, agent=manifest.name, resumed=resumed)
+        return session
+
+    async def _identify(
+        self,
+        request: SessionRequest,
+        engine: EngineDriver,
+        loader: IdentityLoader | None,
+        fetched: Fetched,
+        *,
+        state_dir: Path,
+        trusted: bool,
+    ) -> AgentManifest:
+        chosen = loader or plugins.resolve_identity_loader(default_loader(fetched.path))
+        manifest = await chosen.load(
+            source=request.source,
+            target_engine=engine.name,
+            workspace_path=fetched.path,
+            state_dir=state_dir,
+            trusted=trusted,
+        )
+        for note in manifest.notes:
+            _log.warn("manifest_note", agent=manifest.name, note=note)
+        return replace(manifest, sha=manifest.sha or fetched.sha)
+
+
+def end_interrupted_run(channel: Channel) -> None:
+    """Write the end of a run whose process was killed before it could: every run has exactly one."""
+    if channel.live:
+        channel.append(
+            CaSessionEnded(
+                session_id=channel.session_id,
+                reason="error",
+                error_message="the process that ran this session ended before the run did",
+                error_code="INTERRUPTED",
+            )
+        )
+
+
+def _require_asyncio() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise UnsupportedRuntimeError(
+            "ComputerAgent runs under asyncio only",
+            hint="Under trio use computeragent.query, or run the agent in a thread with asyncio.run().",
+        ) from None
+
+
+def _engine(choice: str | EngineDriver) -> EngineDriver:
+    return plugins.resolve_engine(choice) if isinstance(choice, str) else plugins.engines.check(choice)
+
+
+def _loader(choice: str | IdentityLoader | None) -> IdentityLoader | None:
+    if choice is None:
+        return None
+    return (
+        plugins.resolve_identity_loader(choice) if isinstance(choice, str) else plugins.identity_loaders.check(choice)
+    )
+
+
+def _store(choice: object) -> SessionStore:
+    store = resolve_store("memory" if choice is None else choice)
+    assert store is not None
+    return store
+
+
+def _state_dir(work: Path) -> Path:
+    path = work / "state"
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return path
+
+
+def _merge(manifest: AgentManifest, request: SessionRequest) -> dict[str, Any]:
+    """Options by precedence: the manifest's, then `model`, then the caller's; `harden` has the last word."""
+    merged: dict[str, Any] = _snake_case(manifest.options)
+    if request.model is not None:
+        merged["model"] = request.model
+    merged.update(_snake_case(request.options))
+    return manifest.harden(merged)
+
+
+def _snake_case(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {_CAMEL.sub(r"_\1", key).lower() if key.isidentifier() else key: value for key, value in options.items()}
+
+
+async def _attach(workspace: LocalWorkspace, attachments: Sequence[Attachment]) -> None:
+    for attachment in attachments:
+        if attachment.encoding == "base64":
+            try:
+                data = base64.b64decode(attachment.content, validate=True)
+            except binascii.Error as error:
+                raise ValidationError(
+                    f"attachment {attachment.path!r} is not valid base64",
+                    hint="Encode the file's bytes with base64, or send text with encoding 'utf8'.",
+                ) from error
+        else:
+            data = attachment.content.encode("utf-8", "replace")
+        await workspace.write(attachment.path, data)

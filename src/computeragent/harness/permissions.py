@@ -1,0 +1,207 @@
+"""The permission chain: policy, then a pending request that somebody answers, then denial at the time limit.
+
+Every tool call of every engine passes here, and every decision becomes an event. Any fault denies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from computeragent.errors import UnknownCallError, ValidationError
+from computeragent.harness.risk import classify
+from computeragent.logs import Logger
+from computeragent.protocol_types import PermissionRequest, PolicyDecider, PolicyVerdict
+from computeragent.wire.events import CaPermissionDecision, CaPermissionRequest, HarnessEvent
+from computeragent.wire.requests import PermissionDecision
+
+POLICY_TIMEOUT = 30.0
+"""Seconds that a policy may take for one call before the call is denied."""
+
+_MAX_REVIEWS = 4
+_log = Logger("permissions")
+
+
+class PermissionChain:
+    """The chain of one session. `emit` appends an event; `turn` tells the current turn's index."""
+
+    def __init__(
+        self,
+        *,
+        session_id: str,
+        policy: PolicyDecider | None,
+        approval_timeout: float,
+        emit: Callable[[HarnessEvent], object],
+        turn: Callable[[], int | None],
+    ) -> None:
+        self._session_id = session_id
+        self._policy = policy
+        self._timeout = approval_timeout
+        self._emit = emit
+        self._turn = turn
+        self._pending: dict[str, asyncio.Future[tuple[PermissionDecision, str]]] = {}
+        self._closed: str | None = None
+
+    @property
+    def pending(self) -> list[str]:
+        """The call ids that wait for an answer."""
+        return list(self._pending)
+
+    async def ask(self, request: PermissionRequest) -> PermissionDecision:
+        """Decide one tool call. Never raises, but when the session's log is broken: then the run ends anyway."""
+        asked = time.perf_counter()
+        if request.risk is None:
+            request = replace(request, risk=classify(request.tool_name, request.input))
+        try:
+            verdict, by = await self._review(request)
+        except asyncio.CancelledError:
+            self._record(request, PolicyVerdict("deny", reason="the session ended"), "session", asked)
+            raise
+        except Exception as error:  # noqa: BLE001 - any fault denies
+            _log.error("chain_failed", session=self._session_id, tool=request.tool_name, error=type(error).__name__)
+            verdict, by = PolicyVerdict("deny", reason=f"the permission chain failed: {type(error).__name__}"), "fault"
+        self._record(request, verdict, by, asked)
+        if verdict.decision == "deny":
+            return PermissionDecision(decision="deny", reason=verdict.reason or "denied")
+        if verdict.decision == "modify":
+            return PermissionDecision(decision="modify", input=verdict.input, reason=verdict.reason)
+        return PermissionDecision(decision="allow", reason=verdict.reason)
+
+    def decide(self, call_id: str, decision: PermissionDecision, by: str) -> None:
+        """Answer a pending request; the first answer wins. Raises `UnknownCallError`."""
+        future = self._pending.pop(call_id, None)
+        if future is None or future.done():
+            raise UnknownCallError(
+                f"no pending permission request for callId {call_id!r} on session {self._session_id!r}",
+                hint="It was answered already, timed out, or its turn ended.",
+            )
+        future.set_result((decision, by))
+
+    def deny_pending(self, reason: str) -> None:
+        """Deny everything that waits."""
+        for call_id in list(self._pending):
+            self.decide(call_id, PermissionDecision(decision="deny", reason=reason), "session")
+
+    def close(self, reason: str) -> None:
+        """Deny everything that waits, and everything from now on."""
+        self._closed = reason
+        self.deny_pending(reason)
+
+    async def _review(self, request: PermissionRequest) -> tuple[PolicyVerdict, str]:
+        """Policy and people in turn, until an input stands that nobody changes any more."""
+        original, answered = request.input, ""
+        for _ in range(_MAX_REVIEWS):
+            if self._closed is not None:
+                return PolicyVerdict("deny", reason=self._closed), "session"
+            verdict, by = await self._judge(request), "policy"
+            if verdict.decision in {"ask", "abstain"}:
+                if answered:
+                    verdict, by = PolicyVerdict("allow"), answered
+                else:
+                    answer, by = await self._wait(request)
+                    answered = by
+                    verdict = PolicyVerdict(answer.decision, input=answer.input, reason=answer.reason)
+            if verdict.decision == "deny":
+                return verdict, by
+            if verdict.input is not None and verdict.input != request.input:
+                risk = classify(request.tool_name, verdict.input)
+                request = replace(request, input=verdict.input, risk=risk)
+                if self._policy is not None:
+                    continue
+            if request.input != original:
+                return replace(verdict, decision="modify", input=request.input), by
+            return replace(verdict, decision="allow", input=None), by
+        return PolicyVerdict("deny", reason="the input was modified again and again"), "fault"
+
+    async def _judge(self, request: PermissionRequest) -> PolicyVerdict:
+        if self._policy is None:
+            return PolicyVerdict("abstain")
+        try:
+            async with asyncio.timeout(POLICY_TIMEOUT):
+                verdict: object = await self._policy(request)
+        except TimeoutError:
+            return PolicyVerdict("deny", reason=f"the policy did not answer within {POLICY_TIMEOUT:g} s")
+        except Exception as error:  # noqa: BLE001 - a failing policy denies
+            _log.error("policy_failed", session=self._session_id, tool=request.tool_name, error=repr(error))
+            return PolicyVerdict("deny", reason=f"the policy failed: {type(error).__name__}")
+        decisions = {"allow", "deny", "modify", "ask", "abstain"}
+        if not isinstance(verdict, PolicyVerdict) or verdict.decision not in decisions:
+            return PolicyVerdict("deny", reason="the policy gave a malformed verdict")
+        if verdict.decision == "modify" and not isinstance(verdict.input, dict):
+            return PolicyVerdict("deny", reason="the policy gave a malformed verdict")
+        return verdict
+
+    async def _wait(self, request: PermissionRequest) -> tuple[PermissionDecision, str]:
+        if request.call_id in self._pending:
+            return PermissionDecision(decision="deny", reason="a call with this id is pending already"), "fault"
+        future: asyncio.Future[tuple[PermissionDecision, str]] = asyncio.get_running_loop().create_future()
+        self._pending[request.call_id] = future
+        try:
+            self._emit(
+                CaPermissionRequest(
+                    session_id=self._session_id,
+                    call_id=request.call_id,
+                    tool_name=request.tool_name,
+                    input=request.input,
+                    risk=request.risk,
+                    turn_index=self._turn(),
+                )
+            )
+            async with asyncio.timeout(self._timeout):
+                return await future
+        except TimeoutError:
+            return PermissionDecision(decision="deny", reason=f"nobody answered within {self._timeout:g} s"), "timeout"
+        finally:
+            self._pending.pop(request.call_id, None)
+
+    def _record(self, request: PermissionRequest, verdict: PolicyVerdict, by: str, asked: float) -> None:
+        modified = verdict.decision == "modify"
+        self._emit(
+            CaPermissionDecision(
+                session_id=self._session_id,
+                call_id=request.call_id,
+                decision="deny" if verdict.decision == "deny" else "modify" if modified else "allow",
+                reason=verdict.reason,
+                tool_name=request.tool_name,
+                input=verdict.input if modified else request.input,
+                decided_by=by,
+                rule=verdict.rule,
+                principal=verdict.principal,
+                latency_ms=round((time.perf_counter() - asked) * 1000, 3),
+                turn_index=self._turn(),
+            )
+        )
+
+
+def parse_decision(answer: Any) -> PermissionDecision:
+    """Read an answer in any of its spellings: a `PermissionDecision`, a dict of that shape, a bool, or upstream's
+    `PermissionResultAllow` and `PermissionResultDeny`. Raises `ValidationError` for anything else.
+    """
+    if isinstance(answer, PermissionDecision):
+        return answer
+    if isinstance(answer, bool):
+        return PermissionDecision(decision="allow" if answer else "deny")
+    if isinstance(answer, Mapping):
+        try:
+            return msgspec.convert(answer, PermissionDecision)
+        except msgspec.ValidationError as error:
+            raise ValidationError(
+                f"not a permission decision: {error}",
+                hint='Return {"decision": "allow"}, {"decision": "deny", "reason": …} or '
+                '{"decision": "modify", "input": {…}}.',
+            ) from error
+    behavior = getattr(answer, "behavior", None)
+    if behavior == "deny":
+        return PermissionDecision(decision="deny", reason=getattr(answer, "message", None) or None)
+    if behavior == "allow":
+        updated = getattr(answer, "updated_input", None)
+        return PermissionDecision(decision="allow" if updated is None else "modify", input=updated)
+    raise ValidationError(
+        f"not a permission decision: {type(answer).__name__}",
+        hint='Return {"decision": "allow"}, {"decision": "deny"} or {"decision": "modify", "input": {…}}.',
+    )
