@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from computeragent import settings
+from computeragent.database import NewerSchemaError, connect
 from computeragent.errors import StoreError
 from computeragent.stores.entries import Entry, Key, decode, encode
 from computeragent.stores.worker import Worker
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _VERSION = 1
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS store_meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS store_transcripts (
   id INTEGER PRIMARY KEY,
   project_key TEXT NOT NULL,
@@ -226,40 +226,7 @@ def _close(db: sqlite3.Connection, owner: int) -> None:
 
 
 def _connect(path: Path, timeout: float) -> sqlite3.Connection:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    db = sqlite3.connect(path, timeout=timeout, isolation_level=None, check_same_thread=False)
     try:
-        _use_wal(db, time.monotonic() + timeout)
-        db.execute("PRAGMA synchronous = NORMAL")
-        db.execute("PRAGMA foreign_keys = ON")
-        _migrate(db, path)
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
-def _use_wal(db: sqlite3.Connection, deadline: float) -> None:
-    while db.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-        try:
-            db.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError as error:  # the busy timeout does not hold for this statement
-            if "locked" not in str(error) or time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-
-
-def _migrate(db: sqlite3.Connection, path: Path) -> None:
-    if not db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'store_meta'").fetchone():
-        db.execute("BEGIN IMMEDIATE")
-        for statement in filter(str.strip, _SCHEMA.split(";")):
-            db.execute(statement)
-        db.execute("INSERT INTO store_meta VALUES ('schema_version', ?) ON CONFLICT DO NOTHING", (_VERSION,))
-        db.execute("COMMIT")
-    (version,) = db.execute("SELECT value FROM store_meta WHERE name = 'schema_version'").fetchone()
-    if version > _VERSION:
-        raise StoreError(
-            f"{path} has session store schema {version}, this program knows {_VERSION}",
-            hint="Upgrade computer-agent-py, or choose another file.",
-        )
+        return connect(path, component="store", schema=_SCHEMA, version=_VERSION, timeout=timeout)
+    except NewerSchemaError as error:
+        raise StoreError(str(error), hint="Upgrade computer-agent-py, or choose another file.") from error

@@ -1,0 +1,1 @@
+"""One module per generated page: `TARGET` is its path, `generate()` returns its text."""
