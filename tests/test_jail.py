@@ -475,10 +475,10 @@ def test_a_tree_deeper_than_any_path_is_deleted(either: Jail, root: Path):
 
 
 def test_read_only_directories_are_deleted(either: Jail, root: Path):
-    (root / "cache" / "pkg").mkdir(parents=True)
-    (root / "cache" / "pkg" / "f").write_bytes(b"")
-    (root / "cache" / "pkg").chmod(0o555)
-    (root / "cache").chmod(0o555)
+    (root / "cache/pkg/sub/leaf").mkdir(parents=True)
+    (root / "cache/pkg/f").write_bytes(b"")
+    for path in ("cache/pkg/sub/leaf", "cache/pkg/sub", "cache/pkg", "cache"):
+        (root / path).chmod(0o555)
     either.delete("cache", recursive=True)
     assert not (root / "cache").exists()
 

@@ -299,7 +299,10 @@ def _open_beneath(root: int, parts: list[str], flags: int) -> int:
 @functools.cache
 def _openat2() -> Any:
     """The system call as ``(directory, path, flags) -> fd``, or None where the kernel or a filter refuses it."""
-    import ctypes
+    try:
+        import ctypes
+    except ImportError:  # a Python built without it
+        return None
 
     class OpenHow(ctypes.Structure):
         _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
@@ -443,9 +446,21 @@ def _empty(fd: int, *, into: int | None) -> list[str]:
             directories.append(name)
         else:
             fresh = f".{secrets.token_hex(8)}.gone"
-            os.rename(name, fresh, src_dir_fd=fd, dst_dir_fd=into)
+            try:
+                os.rename(name, fresh, src_dir_fd=fd, dst_dir_fd=into)
+            except PermissionError:
+                _make_writable(fd, name)  # moving a directory changes its '..'
+                os.rename(name, fresh, src_dir_fd=fd, dst_dir_fd=into)
             directories.append(fresh)
     return directories
+
+
+def _make_writable(directory: int, name: str) -> None:
+    fd = os.open(name, _LIST | os.O_NOFOLLOW, dir_fd=directory)
+    try:
+        os.fchmod(fd, 0o700)
+    finally:
+        os.close(fd)
 
 
 def _unlink_quietly(directory: int, name: str) -> None:

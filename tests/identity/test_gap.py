@@ -299,6 +299,14 @@ async def test_a_text_that_is_too_large_is_refused(agent: Agent):
         await agent.load()
 
 
+async def test_texts_that_are_too_large_together_are_refused(agent: Agent):
+    for name in ("SOUL.md", "RULES.md", "AGENTS.md"):
+        agent.put(name, "x" * 60_000)
+    with pytest.raises(IdentityError) as caught:
+        await agent.load()
+    assert str(caught.value) == "the agent's texts have 180074 bytes together, more than 122880"
+
+
 async def test_knowledge_is_listed_and_loaded_where_marked(agent: Agent):
     agent.put(
         "knowledge/index.yaml",

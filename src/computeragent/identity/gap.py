@@ -12,7 +12,7 @@ from anyio import to_thread
 from computeragent.errors import ComputerAgentError, IdentityError
 from computeragent.identity.agent_yaml import AgentYaml
 from computeragent.identity.passthrough import inline_options
-from computeragent.identity.prompt import identity_block, knowledge, read_text, sections
+from computeragent.identity.prompt import identity_block, knowledge, read_text, sections, stitched
 from computeragent.identity.skills import build_plugin
 from computeragent.jail import Jail
 from computeragent.protocol_types import AgentManifest, IdentitySource
@@ -61,8 +61,8 @@ def _load(source: IdentitySource, engine: str, workspace: Path, state_dir: Path,
     options = _options(agent, for_claude=engine == CLAUDE)
     known = knowledge(jail)
     notes = [*_unhonoured(agent, jail), *known.notes]
-    texts = [identity_block(name, version, description), *sections(jail, claude_md=not trusted and engine == CLAUDE)]
-    prompt = "\n\n".join([*texts, known.section] if known.section else texts)
+    texts = sections(jail, claude_md=not trusted and engine == CLAUDE)
+    prompt = stitched([identity_block(name, version, description), *texts, known.section])
     if engine == CLAUDE:
         options["system_prompt"] = {"type": "preset", "preset": "claude_code", "append": prompt}
         plugin = build_plugin(jail, state_dir, name=name, version=version, description=description)

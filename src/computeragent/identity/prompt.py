@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -11,7 +11,9 @@ from computeragent.identity.agent_yaml import AgentYaml
 from computeragent.jail import Jail
 
 MAX_TEXT = 64 * 1024
-"""The largest single text, in bytes: the prompt travels in one command-line argument of the engine."""
+"""The largest single text, in bytes."""
+MAX_PROMPT = 120 * 1024
+"""The largest prompt, in bytes: it travels to the engine in one command-line argument, which Linux limits."""
 MAX_KNOWLEDGE = 32 * 1024
 """How much of the documents marked `always_load` goes into the prompt, in bytes."""
 _INDEX = "knowledge/index.yaml"
@@ -33,6 +35,18 @@ def sections(jail: Jail, *, claude_md: bool) -> list[str]:
         if text and text not in {other for _, other in found}:
             found.append(("Instructions", text))
     return [f"# {title}\n\n{text}" for title, text in found]
+
+
+def stitched(texts: Sequence[str]) -> str:
+    """The sections as one prompt, unless it is too large for an engine."""
+    prompt = "\n\n".join(text for text in texts if text)
+    size = len(prompt.encode())
+    if size > MAX_PROMPT:
+        raise IdentityError(
+            f"the agent's texts have {size} bytes together, more than {MAX_PROMPT}",
+            hint="Move detail into skills/, or list documents in knowledge/ without always_load.",
+        )
+    return prompt
 
 
 def read_text(jail: Jail, name: str) -> str | None:
