@@ -305,7 +305,7 @@ def _usage(payload: Json) -> EngineEvent:
 
 
 def _is_unsandboxed_root(stated: dict[str, str]) -> bool:
-    return os.geteuid() == 0 and not stated.get("IS_SANDBOX")
+    return os.geteuid() == 0 and stated.get("IS_SANDBOX") != "1"  # the only value that the CLI accepts
 
 
 def _transcript_exists(stated: dict[str, str], engine_id: str) -> bool:

@@ -5,8 +5,10 @@ the CLI is taken out here, in the moment between the two. Run as a script; stand
 """
 
 import os
+import signal
 import sys
 
+PR_SET_PDEATHSIG = 1
 KEEP = "COMPUTERAGENT_LAUNCH_KEEP"
 CLI = "COMPUTERAGENT_LAUNCH_CLI"
 SET_BY_SDK = ("CLAUDE_CODE_", "CLAUDE_AGENT_SDK_", "TRACEPARENT", "TRACESTATE", "PWD")
@@ -23,7 +25,16 @@ def main() -> None:
         if name in keep or (name.startswith(SET_BY_SDK) and name not in unwanted)
     }
     os.setsid()
+    die_with_parent()
     os.execve(cli, [cli, *sys.argv[1:]], env)  # noqa: S606 - no shell is wanted
+
+
+def die_with_parent() -> None:
+    """On Linux, be told to end when the process that started us is gone, however it went (prctl(2))."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -68,7 +68,8 @@ class ClaudeProcess:
         inherited = {name for name in os.environ if name.startswith(claude_launch.SET_BY_SDK)} - set(self.stated)
         # The SDK overwrites these two whatever the host has.
         inherited -= {"CLAUDE_CODE_ENTRYPOINT", "CLAUDE_AGENT_SDK_VERSION", "PWD"}
-        keep = [*self.stated, RUN_MARK, *(f"-{name}" for name in inherited)]
+        # On resume the SDK points the CLI to a folder that holds the transcript from the store.
+        keep = [*self.stated, RUN_MARK, "CLAUDE_CONFIG_DIR", *(f"-{name}" for name in inherited)]
         launch = {claude_launch.KEEP: " ".join(keep), claude_launch.CLI: self._cli}
         return self.stated | launch | {RUN_MARK: self._mark}
 

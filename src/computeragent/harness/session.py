@@ -193,6 +193,8 @@ class LocalSession:
             return
         raw = raw_payload(event.payload)
         ends = turn is not None and (_ends_turn(raw) if event.ends_turn is None else event.ends_turn)
+        if self._cancelling:
+            ends = False  # the run's end ends the turn, too: what a cancelled engine says last is not its outcome
         self.record(SdkMessage(session_id=self.id, raw=raw, ends_turn=ends, turn_index=turn))
         if ends:
             self.chain.deny_pending("the turn ended")
