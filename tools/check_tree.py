@@ -13,7 +13,7 @@ REGISTRIES = r"pypi[.]org|pythonhosted[.]org|registry[.]npmjs[.]org|registry[.]y
 MACHINE_PATHS = (
     r"(?<![\w.$}-])(?:/root/(?:\.|\w+/)|/work/\w+|/opt/(?:wheels|pypi)|/tmp/uv[b]oot|/home/(?!me\b|user\b|agent\b)\w+/)"
 )
-FORBIDDEN = re.compile(rf"{REGISTRIES}|{MACHINE_PATHS}|file:///(?:opt|srv|mnt)/")
+FORBIDDEN = re.compile(rf"{REGISTRIES}|{MACHINE_PATHS}")
 
 
 def tracked() -> list[Path]:
