@@ -1,0 +1,89 @@
+"""The wires that the simulator speaks: which path belongs to which dialect, and how it is read and written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from computeragent.dialects import anthropic, bedrock, openai_chat
+from computeragent.dialects.model import ModelError, ModelRequest, ModelResponse
+from computeragent.dialects.protocol import StreamBuilder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Front:
+    """How one wire is spoken. `parse` gets the match of the path and the body."""
+
+    name: str
+    parse: Callable[[re.Match[str], bytes], ModelRequest]
+    build_response: Callable[[ModelResponse], dict[str, Any]]
+    stream_builder: Callable[[ModelRequest], StreamBuilder]
+    build_error: Callable[[ModelError], dict[str, Any]]
+    error_status: Callable[[ModelError], int]
+    error_headers: Callable[[ModelError], Mapping[str, str]]
+    stream_type: str = "text/event-stream; charset=utf-8"
+    id_prefix: str = "msg_"
+    call_prefix: str = "toolu_"
+
+
+def _no_headers(_error: ModelError) -> dict[str, str]:
+    return {}
+
+
+ANTHROPIC = Front(
+    name=anthropic.NAME,
+    parse=lambda _path, body: anthropic.parse_request(body),
+    build_response=anthropic.build_response,
+    stream_builder=anthropic.stream_builder,
+    build_error=anthropic.build_error,
+    error_status=anthropic.error_status,
+    error_headers=_no_headers,
+)
+OPENAI_CHAT = Front(
+    name=openai_chat.NAME,
+    parse=lambda _path, body: openai_chat.parse_request(body),
+    build_response=openai_chat.build_response,
+    stream_builder=openai_chat.stream_builder,
+    build_error=openai_chat.build_error,
+    error_status=openai_chat.error_status,
+    error_headers=_no_headers,
+    id_prefix="chatcmpl-",
+    call_prefix="call_",
+)
+BEDROCK = Front(
+    name=bedrock.NAME,
+    parse=lambda path, body: bedrock.parse_request(path["model"], body, stream=path["stream"] is not None),
+    build_response=anthropic.build_response,
+    stream_builder=bedrock.stream_builder,
+    build_error=bedrock.build_error,
+    error_status=bedrock.error_status,
+    error_headers=lambda error: {"x-amzn-errortype": bedrock.error_type(error)},
+    stream_type=bedrock.STREAM_TYPE,
+    id_prefix="msg_bdrk_",
+    call_prefix="toolu_bdrk_",
+)
+
+# Anything may stand before these paths, so that a base URL with a prefix works as well.
+COUNT_TOKENS = re.compile(r".*/v1/messages/count_tokens")
+ANSWERS: tuple[tuple[re.Pattern[str], Front], ...] = (
+    (re.compile(r".*/v1/messages"), ANTHROPIC),
+    (re.compile(r".*/chat/completions"), OPENAI_CHAT),
+    (re.compile(r".*?/model/(?P<model>.+)/invoke(?P<stream>-with-response-stream)?"), BEDROCK),
+)
+
+
+def front_for(path: str) -> tuple[Front, re.Match[str]] | None:
+    """The wire that answers on this path, and the match of the path."""
+    for pattern, front in ANSWERS:
+        if (match := pattern.fullmatch(path)) is not None:
+            return front, match
+    return None
+
+
+def error_front(path: str) -> Front:
+    """The wire whose errors fit a path that nothing answers on."""
+    if "/chat/" in path or path.endswith("/responses"):
+        return OPENAI_CHAT
+    return BEDROCK if "/model/" in path or "/inference-profiles" in path else ANTHROPIC

@@ -1,0 +1,269 @@
+"""The model simulator: a server that speaks every dialect and answers from a script."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import anyio
+import anyio.from_thread
+
+from computeragent.dialects import anthropic, openai_chat
+from computeragent.dialects.events import Failed, ModelEvent, Ping, Started
+from computeragent.dialects.model import ModelError, ModelRequest, ModelResponse
+from computeragent.dialects.retry import kind_of_status
+from computeragent.dialects.streams import response_events
+from computeragent.dialects.tokens import estimate_request_tokens
+from computeragent.errors import UnsupportedRuntimeError, ValidationError
+from computeragent.testing.models.fronts import COUNT_TOKENS, Front, error_front, front_for
+from computeragent.testing.models.http import CutConnection, HttpRequest, HttpResponse, HttpServer
+from computeragent.testing.models.loading import load_script
+from computeragent.testing.models.matching import choose_reply
+from computeragent.testing.models.recording import RecordedRequest
+from computeragent.testing.models.replies import build_reply, conversation_key
+from computeragent.testing.models.script import Break, ErrorReply, Reply, Script
+from computeragent.wire.encoding import to_json
+
+_MAX_COUNTERS = 10_000
+
+
+class ModelSimulator:
+    """A model server in this process, on the running asyncio loop.
+
+    `script` is a `Script`, or the path of a script file; without one every prompt is echoed. `port` 0 takes a free
+    one. `keep` bounds how many requests are remembered (None: all); `on_request` is called after each answer has
+    begun. Entering raises `ScriptError` for a bad script file and `OSError` for an address that cannot be used.
+
+        async with ModelSimulator("script.yaml") as sim:
+            ...  # point a client at sim.url
+            assert sim.requests[0].model == "claude-opus-5-5"
+    """
+
+    def __init__(
+        self,
+        script: Script | str | Path | None = None,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        require_key: str | None = None,
+        keep: int | None = None,
+        on_request: Callable[[RecordedRequest], None] | None = None,
+    ) -> None:
+        self._source = script
+        self._require_key = require_key
+        self._host = host
+        self._keep = keep
+        self._on_request = on_request
+        self._server = HttpServer(self._handle, host=host, port=port)
+        self._counters: dict[str, int] = {}
+        self.script = script if isinstance(script, Script) else Script()
+        self.requests: list[RecordedRequest] = []
+
+    @classmethod
+    @contextlib.contextmanager
+    def start_in_thread(cls, script: Script | str | Path | None = None, **options: Any) -> Generator[Self]:
+        """The same from code that is not asynchronous, or runs under trio: the server has a thread of its own."""
+        with (
+            anyio.from_thread.start_blocking_portal("asyncio") as portal,
+            portal.wrap_async_context_manager(cls(script, **options)) as simulator,
+        ):
+            yield simulator
+
+    async def __aenter__(self) -> Self:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError as error:
+            raise UnsupportedRuntimeError(
+                "the model simulator runs on asyncio", hint="Use ModelSimulator.start_in_thread here."
+            ) from error
+        if isinstance(self._source, (str, Path)):
+            self.script = await anyio.to_thread.run_sync(load_script, self._source)
+        await self._server.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._server.stop()
+
+    @property
+    def url(self) -> str:
+        """The base URL for Anthropic and Bedrock clients; OpenAI clients take it with `/v1`."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{self._server.port}"
+
+    @property
+    def api_key(self) -> str:
+        """A key that this server accepts."""
+        return self._required_key or "simulated"
+
+    @property
+    def calls(self) -> list[RecordedRequest]:
+        """The requests for an answer: `requests` without model lists, token counts and signs of life."""
+        return [request for request in self.requests if front_for(request.path) is not None]
+
+    def claude_environment(self, config_dir: str | Path | None = None) -> dict[str, str]:
+        """Environment variables that point the Claude CLI here and keep it from calling anybody else.
+
+        MCP tools are offered at once instead of behind a search. With `config_dir` the CLI keeps its files there.
+        """
+        environment = {
+            "ANTHROPIC_BASE_URL": self.url,
+            "ANTHROPIC_API_KEY": self.api_key,
+            "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+            "ENABLE_TOOL_SEARCH": "0",
+        }
+        return environment if config_dir is None else {**environment, "CLAUDE_CONFIG_DIR": str(config_dir)}
+
+    @property
+    def _required_key(self) -> str | None:
+        return self._require_key or self.script.require_key
+
+    async def _handle(self, http: HttpRequest) -> HttpResponse:
+        record = RecordedRequest(http, time.time())
+        self.requests.append(record)
+        if self._keep is not None:
+            del self.requests[: -self._keep or None]
+        response = await self._route(record)
+        record.status = response.status
+        if self._on_request is not None:
+            self._on_request(record)
+        return response
+
+    async def _route(self, record: RecordedRequest) -> HttpResponse:
+        found = front_for(record.path)
+        if record.method in {"GET", "HEAD"} and found is None:
+            return self._answer_get(record)
+        if self._required_key is not None and record.api_key != self._required_key:
+            front = found[0] if found else error_front(record.path)
+            return _error(front, ModelError(kind="authentication", message="invalid API key"))
+        if COUNT_TOKENS.fullmatch(record.path) and record.method == "POST":
+            return self._count_tokens(record)
+        if found is None:
+            return _not_found(record.path)
+        front, match = found
+        if record.method != "POST":
+            return _error(front, ModelError(kind="invalid_request", message="use POST", status=405))
+        try:
+            record.dialect, record.parsed = front.name, front.parse(match, record.http.body)
+        except ValidationError as error:
+            return _error(front, ModelError(kind="invalid_request", message=error.message))
+        return await self._answer(front, record, record.parsed)
+
+    def _answer_get(self, record: RecordedRequest) -> HttpResponse:
+        if record.path.endswith("/v1/models"):
+            speaks_anthropic = "anthropic-version" in record.headers or "x-api-key" in record.headers
+            dialect = anthropic if speaks_anthropic else openai_chat
+            return _json(dialect.build_models(self.script.models))
+        if record.path in {"/", "/health", "/api/hello"}:
+            return _json({"status": "ok", "server": "computeragent model simulator", "script": self.script.name})
+        return _not_found(record.path)
+
+    def _count_tokens(self, record: RecordedRequest) -> HttpResponse:
+        record.dialect = anthropic.NAME
+        try:
+            record.parsed = anthropic.parse_request(record.http.body)
+        except ValidationError as error:
+            return _error(error_front(record.path), ModelError(kind="invalid_request", message=error.message))
+        return _json(anthropic.build_token_count(estimate_request_tokens(record.parsed)))
+
+    async def _answer(self, front: Front, record: RecordedRequest, request: ModelRequest) -> HttpResponse:
+        reply, turn = choose_reply(self.script, request)
+        key = conversation_key(request)
+        if reply.delay:
+            await asyncio.sleep(reply.delay)
+        if reply.error is not None and self._is_due(f"error {key}", reply.error.times):
+            return _error(front, _model_error(reply.error))
+        # The same conversation may run twice in one session (two sub-agents), and ids must differ there.
+        number = self._count(f"answer {key}")
+        response = build_reply(reply, turn, f"{key}/{number}", id_prefix=front.id_prefix, call_prefix=front.call_prefix)
+        record.response_text = response.text
+        if not request.stream:
+            return _json(front.build_response(response))
+        broken = reply.broken
+        if broken is not None and not self._is_due(f"break {key}", broken.times):
+            broken = None
+        headers = {"content-type": front.stream_type, "cache-control": "no-cache"}
+        return HttpResponse(headers=headers, body=_stream(front, request, response, reply, broken))
+
+    def _is_due(self, key: str, times: int | None) -> bool:
+        return times is None or self._count(key) < times
+
+    def _count(self, key: str) -> int:
+        """How often this was asked for before."""
+        count = self._counters.pop(key, 0)
+        self._counters[key] = count + 1  # newest last, so that the oldest can be dropped
+        if len(self._counters) > _MAX_COUNTERS:
+            del self._counters[next(iter(self._counters))]
+        return count
+
+
+async def _stream(
+    front: Front, request: ModelRequest, response: ModelResponse, reply: Reply, broken: Break | None
+) -> AsyncGenerator[bytes]:
+    builder = front.stream_builder(request)
+    events = list(_with_ping(response_events(response, reply.chunk_size)))
+    # A break after more events than there are happens before the last one.
+    end = len(events) if broken is None else min(broken.after, len(events) - 1)
+    pieces = [builder.encode(event) for event in events[:end]]
+    if not reply.chunk_delay:
+        pieces = [b"".join(pieces)]  # nothing to wait for: one write
+    for number, piece in enumerate(pieces):
+        if number:
+            await asyncio.sleep(reply.chunk_delay)
+        yield piece
+    if broken is None:
+        return
+    if broken.how == "cut":
+        await asyncio.sleep(0)  # what was written leaves first
+        raise CutConnection
+    yield builder.encode(Failed(ModelError(kind=broken.kind, message=broken.message)))
+
+
+def _with_ping(events: Iterator[ModelEvent]) -> Iterator[ModelEvent]:
+    for event in events:
+        yield event
+        if isinstance(event, Started):
+            yield Ping()
+
+
+def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> HttpResponse:
+    return HttpResponse(
+        status=status, headers={"content-type": "application/json", **(headers or {})}, body=to_json(value)
+    )
+
+
+def _error(front: Front, error: ModelError) -> HttpResponse:
+    headers = dict(front.error_headers(error))
+    if error.retry_after is not None:
+        headers["retry-after"] = f"{error.retry_after:g}"
+    return _json(front.build_error(error), front.error_status(error), headers)
+
+
+def _model_error(wrong: ErrorReply) -> ModelError:
+    kind, after = kind_of_status(wrong.status), wrong.retry_after
+    return ModelError(kind=kind, message=wrong.message, status=wrong.status, type=wrong.type, retry_after=after)
+
+
+def _not_found(path: str) -> HttpResponse:
+    return _error(error_front(path), ModelError(kind="not_found", message=f"nothing answers on {path}", status=404))
+
+
+async def serve(
+    script: Script | str | Path | None = None,
+    host: str = "127.0.0.1",
+    port: int = 8399,
+    *,
+    on_ready: Callable[[ModelSimulator], None] | None = None,
+    on_request: Callable[[RecordedRequest], None] | None = None,
+) -> None:
+    """Run the simulator until cancelled; `on_ready` is called once it listens. Errors as `ModelSimulator`'s."""
+    async with ModelSimulator(script, host=host, port=port, keep=100, on_request=on_request) as simulator:
+        if on_ready is not None:
+            on_ready(simulator)
+        await anyio.sleep_forever()

@@ -1,0 +1,145 @@
+"""Hypothesis strategies for the neutral model, within what a dialect can say."""
+
+from hypothesis import strategies as st
+
+from computeragent.dialects import (
+    Media,
+    Message,
+    ModelRequest,
+    ModelResponse,
+    OutputFormat,
+    Text,
+    Thinking,
+    ThinkingConfig,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolResult,
+    Usage,
+)
+
+names = st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1, max_size=12)
+words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | words,
+    lambda children: st.lists(children, max_size=3) | st.dictionaries(names, children, max_size=3),
+    max_leaves=6,
+)
+objects = st.dictionaries(names, json_values, max_size=4)
+counts = st.integers(0, 10**9)
+
+texts = st.builds(Text, words)
+images = st.builds(
+    lambda media_type, data: Media(kind="image", media_type=media_type, data=data),
+    st.sampled_from(["image/png", "image/jpeg"]),
+    st.sampled_from(["aGVsbG8=", "AAAA"]),
+)
+linked_images = st.builds(lambda path: Media(kind="image", url=f"https://example.org/{path}.png"), names)
+calls = st.builds(lambda i, name, value: ToolCall(id=f"call_{i}", name=name, input=value), counts, names, objects)
+signed_thinking = st.builds(Thinking, words, words) | st.builds(lambda data: Thinking("", data, True), words)
+
+
+def results(content, errors):
+    return st.builds(
+        lambda i, parts, is_error: ToolResult(call_id=f"call_{i}", content=tuple(parts), is_error=is_error),
+        counts,
+        st.lists(content, max_size=2),
+        errors,
+    )
+
+
+def parts(*strategies, min_size=1):
+    return st.lists(st.one_of(*strategies), min_size=min_size, max_size=4).map(tuple)
+
+
+tools = st.builds(
+    lambda name, text, schema, strict: Tool(name=name, description=text, input_schema=schema, strict=strict),
+    names,
+    st.none() | words,
+    st.builds(lambda props: {"type": "object", "properties": props}, objects),
+    st.none() | st.booleans(),
+)
+choices = st.sampled_from([None, ToolChoice("auto"), ToolChoice("required"), ToolChoice("tool", "read")])
+ratios = st.none() | st.floats(0, 1, allow_nan=False)
+
+settings = {
+    "model": names,
+    "tools": st.lists(tools, min_size=1, max_size=3).map(tuple),
+    "tool_choice": choices,
+    "max_tokens": st.integers(1, 10**6),
+    "temperature": ratios,
+    "top_p": ratios,
+    "stop_sequences": st.lists(words, max_size=3).map(tuple),
+    "effort": st.sampled_from([None, "low", "high"]),
+    "user": st.none() | words,
+    "stream": st.booleans(),
+}
+
+anthropic_requests = st.builds(
+    ModelRequest,
+    dialect=st.just("anthropic"),
+    messages=st.lists(
+        st.one_of(
+            st.builds(Message, st.just("user"), parts(texts, images, linked_images, results(texts, st.booleans()))),
+            st.builds(Message, st.just("assistant"), parts(texts, calls, signed_thinking)),
+            st.builds(Message, st.just("system"), parts(texts)),
+        ),
+        max_size=5,
+    ).map(tuple),
+    system=parts(texts, min_size=0),
+    top_k=st.none() | st.integers(1, 500),
+    thinking=st.sampled_from([None, ThinkingConfig(mode="adaptive"), ThinkingConfig(mode="enabled", budget_tokens=9)]),
+    output_format=st.none() | st.builds(lambda schema: OutputFormat(schema=schema), objects),
+    **settings,
+)
+
+_text_then_calls = st.builds(
+    lambda text, called: (*text, *called),
+    st.lists(texts, max_size=1),
+    st.lists(calls, min_size=1, max_size=3),
+)
+openai_requests = st.builds(
+    ModelRequest,
+    dialect=st.just("openai_chat"),
+    messages=st.lists(
+        st.one_of(
+            st.builds(Message, st.just("user"), parts(texts, images, linked_images)),
+            st.builds(Message, st.just("assistant"), _text_then_calls),
+        ),
+        max_size=5,
+    ).map(tuple),
+    system=parts(texts, min_size=0),
+    parallel_tool_calls=st.none() | st.booleans(),
+    seed=st.none() | st.integers(0, 99),
+    output_format=st.sampled_from([None, OutputFormat(), OutputFormat(schema={"type": "object"}, name="answer")]),
+    stream_usage=st.just(False),
+    **settings,
+)
+
+usages = st.builds(
+    Usage, input_tokens=counts, output_tokens=counts, cache_read_tokens=counts, cache_write_tokens=counts
+)
+anthropic_responses = st.builds(
+    ModelResponse,
+    id=words,
+    model=names,
+    content=parts(texts, calls, signed_thinking, min_size=0),
+    stop_reason=st.sampled_from(["end_turn", "tool_use", "max_tokens", "pause_turn", "refusal"]),
+    usage=usages,
+    dialect=st.just("anthropic"),
+)
+openai_responses = st.builds(
+    lambda head, thinking, content, usage: ModelResponse(
+        id=head,
+        model="m",
+        content=(*thinking, *content),
+        stop_reason="tool_use",
+        usage=usage,
+        dialect="openai_chat",
+        extra={"created": 7},
+    ),
+    words,
+    st.lists(st.builds(Thinking, words), max_size=1),
+    _text_then_calls,
+    st.builds(Usage, input_tokens=counts, output_tokens=counts, cache_read_tokens=counts, reasoning_tokens=counts),
+)
