@@ -76,7 +76,8 @@ class _UnknownNameError(ComputerAgentError):
     def __init__(self, requested: str, available: Iterable[str]) -> None:
         self.requested = requested
         self.available = sorted(available)
-        close = difflib.get_close_matches(requested, self.available, n=1)
+        close = [name for name in self.available if name.startswith(requested)] if requested else []
+        close = close or difflib.get_close_matches(requested, self.available, n=1)
         listed = ", ".join(self.available) or "none"
         hint = f'Did you mean "{close[0]}"? Available: {listed}.' if close else f"Available: {listed}."
         super().__init__(

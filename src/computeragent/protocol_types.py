@@ -304,7 +304,7 @@ class Session(Protocol):
 
     @property
     def cost_so_far(self) -> float:
-        """The largest cumulative cost in US dollars that the engine has reported in this session."""
+        """The running total in US dollars that the engine has reported in this run."""
         ...
 
     @property

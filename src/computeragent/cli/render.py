@@ -46,7 +46,7 @@ class TurnView:
         elif isinstance(event, CaPermissionDecision):
             if event.decision == "deny":
                 self._note(f"✗ {event.tool_name} denied: {event.reason or 'no reason given'}", "red")
-        elif isinstance(event, CaSessionEnded) and event.reason not in {"complete"}:
+        elif isinstance(event, CaSessionEnded) and event.reason not in {"complete", "error"}:
             self._note(f"ended: {event.reason.replace('_', ' ')}", "yellow")
 
     def close_line(self) -> None:

@@ -35,7 +35,8 @@ def ls(args: argparse.Namespace) -> int:
         return 0
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("SESSION", "AGENT", "STATUS", "TURNS", "COST", "LAST", "TITLE"):
-        table.add_column(name, justify="right" if name in {"TURNS", "COST"} else "left", no_wrap=name != "TITLE")
+        justify = "right" if name in {"TURNS", "COST"} else "left"
+        table.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis")
     for s in found:
         cost = f"${s.cost_usd:.4f}"
         table.add_row(s.session_id, s.agent, s.status, str(s.turns), cost, _ago(s.updated), s.title)

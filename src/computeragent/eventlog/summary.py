@@ -22,6 +22,7 @@ class SessionSummary(Struct, frozen=True, omit_defaults=True):
     runs: int = 0
     turns: int = 0
     tokens: int = 0
+    past_usd: float = 0.0
     cumulative_usd: float = 0.0
     delta_usd: float = 0.0
     created: float = 0.0
@@ -29,8 +30,11 @@ class SessionSummary(Struct, frozen=True, omit_defaults=True):
 
     @property
     def cost_usd(self) -> float:
-        """The session's cost so far, by the rule of the usage roll-up."""
-        return self.cumulative_usd or self.delta_usd
+        """The session's cost so far: each run's by the rule of the usage roll-up, added up.
+
+        An engine's running total is that of its run: a resumed engine begins at zero again.
+        """
+        return self.past_usd + (self.cumulative_usd or self.delta_usd)
 
     @property
     def live(self) -> bool:
@@ -47,6 +51,9 @@ def fold(summary: SessionSummary, event: HarnessEvent, at: float) -> SessionSumm
             engine=event.engine,
             status="running",
             runs=summary.runs + 1,
+            past_usd=summary.cost_usd,
+            cumulative_usd=0.0,
+            delta_usd=0.0,
             created=summary.created or at,
             updated=at,
         )

@@ -104,17 +104,17 @@ class LocalHarness:
         end_interrupted_run(channel)
         session_id = channel.session_id
         work = home("work", session_id)
-        in_place = self._library_mode and isinstance(request.source, LocalSource)
+        trusted = self._library_mode and isinstance(request.source, LocalSource)
         fetched = await fetch(
             request.source,
             into=work / "source",
             git_credentials=request.git_credentials,
             envs=request.envs,
-            in_place=in_place,
+            in_place=self._library_mode,
             progress=self._progress,
         )
         state_dir = _state_dir(work)
-        manifest = await self._identify(request, engine, loader, fetched, state_dir=state_dir, trusted=in_place)
+        manifest = await self._identify(request, engine, loader, fetched, state_dir=state_dir, trusted=trusted)
         bound = BoundStore(
             store, project_key=request.project_key, session_id=session_id, engine_id=engine_session_id(session_id)
         )
@@ -162,7 +162,7 @@ class LocalHarness:
             project_key=request.project_key,
             budget_max_usd=request.budget_max_usd,
             approval_timeout=request.approval_timeout,
-            trusted=in_place,
+            trusted=trusted,
             library_mode=self._library_mode,
         )
         resumed = request.session_id is not None and bool(

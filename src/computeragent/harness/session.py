@@ -260,7 +260,7 @@ class LocalSession:
 
     @property
     def cost_so_far(self) -> float:
-        """The largest cumulative cost in US dollars that the engine has reported in this session."""
+        """The running total in US dollars that the engine has reported in this run."""
         return self._channel.summary.cumulative_usd
 
     async def decide(self, call_id: str, decision: PermissionDecision, *, by: str = "manual") -> None:
