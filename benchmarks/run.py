@@ -156,9 +156,8 @@ async def many_sessions() -> None:
             await asyncio.gather(*(_one_turn(session) for session in sessions))
             took = time.perf_counter() - began
             rate = SESSIONS * 23 / took
-            print(
-                f"  turn {turn}: {took:5.2f} s, {rate:9,.0f} events/s, {(_rss() - before) / SESSIONS:6.1f} kB per session"
-            )
+            grown = (_rss() - before) / SESSIONS
+            print(f"  turn {turn}: {took:5.2f} s, {rate:9,.0f} events/s, {grown:6.1f} kB per session")
         print(f"  opening: {opened / SESSIONS * 1000:.2f} ms each, {(opened_rss - before) / SESSIONS:.1f} kB each")
         await harness.close()
 

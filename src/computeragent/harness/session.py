@@ -28,6 +28,7 @@ from computeragent.wire.events import (
     CaSessionStarted,
     CaTurnStarted,
     CaUsageSnapshot,
+    Capabilities,
     EndReason,
     HarnessEvent,
     SdkMessage,
@@ -103,6 +104,11 @@ class LocalSession:
             "error": "errored",
         }
         return outcomes[self.ended.reason]
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the session's engine can do."""
+        return self._engine.capabilities
 
     @property
     def pending_calls(self) -> list[str]:
