@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,9 +13,9 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(autouse=True)
-def state_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def state_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Every test has a COMPUTERAGENT_HOME of its own."""
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("COMPUTERAGENT_HOME", str(home))
     monkeypatch.delenv("COMPUTERAGENT_LOG", raising=False)
-    yield home
+    return home

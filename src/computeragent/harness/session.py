@@ -24,11 +24,11 @@ from computeragent.logs import Logger
 from computeragent.protocol_types import EngineContext, EngineDriver, EngineEvent, PolicyDecider
 from computeragent.wire.events import (
     AgentIdentity,
+    Capabilities,
     CaSessionEnded,
     CaSessionStarted,
     CaTurnStarted,
     CaUsageSnapshot,
-    Capabilities,
     EndReason,
     HarnessEvent,
     SdkMessage,

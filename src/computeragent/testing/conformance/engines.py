@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from computeragent.errors import SessionEndedError
+from computeragent.ids import new_id
 from computeragent.protocol_types import PermissionRequest
 from computeragent.testing.conformance.plan import EngineCase, Plan, Say, Spend, Wait, Write
 from computeragent.testing.conformance.probe import ConformanceError, Probe, check, ends, kinds, said
@@ -353,10 +354,11 @@ async def two_sessions_do_not_mix(probe: Probe) -> None:
 
 async def a_session_resumes_from_its_store(probe: Probe) -> None:
     plan = Plan(((Say("Noted."),), (Say("Back again."),)))
-    async with probe.session(plan, session_id="resumed", session_store="memory") as session:
+    memory = {"session_id": new_id("session"), "session_store": "memory"}
+    async with probe.session(plan, **memory) as session:
         capable = session.capabilities.sessions
         await probe.turn(session, Plan.message(0))
-    async with probe.session(plan, session_id="resumed", session_store="memory") as session:
+    async with probe.session(plan, **memory) as session:
         started = await probe.until(session, "ca_session_started")
         check(isinstance(started, CaSessionStarted) and started.resumed == capable, f"resumed: {started}")
         events = await probe.turn(session, Plan.message(1))
