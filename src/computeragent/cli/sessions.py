@@ -33,13 +33,17 @@ def ls(args: argparse.Namespace) -> int:
     if not found:
         print("no sessions yet; `computeragent run` makes one", file=sys.stderr)
         return 0
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("SESSION", "AGENT", "STATUS", "TURNS", "COST", "LAST", "TITLE"):
+    rows = [
+        (s.session_id, s.agent, s.status, str(s.turns), f"${s.cost_usd:.4f}", _ago(s.updated), s.title) for s in found
+    ]
+    table = Table(box=None, pad_edge=False, header_style="dim", expand=True)
+    for index, name in enumerate(("SESSION", "AGENT", "STATUS", "TURNS", "COST", "LAST")):
+        width = max(len(name), *(len(row[index]) for row in rows))
         justify = "right" if name in {"TURNS", "COST"} else "left"
-        table.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis")
-    for s in found:
-        cost = f"${s.cost_usd:.4f}"
-        table.add_row(s.session_id, s.agent, s.status, str(s.turns), cost, _ago(s.updated), s.title)
+        table.add_column(name, justify=justify, no_wrap=True, min_width=width)
+    table.add_column("TITLE", no_wrap=True, overflow="ellipsis", ratio=1)
+    for row in rows:
+        table.add_row(*row)
     Console(highlight=False, width=None if sys.stdout.isatty() else 160).print(table)
     return 0
 
