@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from computeragent.agent import ComputerAgent, run_task
     from computeragent.approval import tty_approval
-    from computeragent.chat import ChatHandle, ChatInput, ChatResult
+    from computeragent.chat import ChatHandle, ChatResult
+    from computeragent.chat_input import ChatInput
     from computeragent.errors import (
         ComputerAgentError,
         EngineError,
@@ -60,7 +61,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "agent": ["ComputerAgent", "run_task"],
     "approval": ["tty_approval"],
-    "chat": ["ChatHandle", "ChatInput", "ChatResult"],
+    "chat": ["ChatHandle", "ChatResult"],
+    "chat_input": ["ChatInput"],
     "errors": [
         "ComputerAgentError",
         "EngineError",

@@ -8,13 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 import msgspec
 
 from computeragent import plugins
-from computeragent.chat import ChatHandle, ChatInput, ChatResult, default_answer
+from computeragent.approval import default_answer
+from computeragent.chat import ChatHandle, ChatResult
+from computeragent.chat_input import ChatInput
 from computeragent.errors import NotFoundError, ValidationError
 from computeragent.eventlog import EventLog
 from computeragent.harness import LocalHarness
@@ -32,13 +34,15 @@ from computeragent.protocol_types import (
     PolicyDecider,
     Session,
     SessionRequest,
-    SessionStore,
     StoreConfig,
     Substrate,
     ToolCallback,
 )
 from computeragent.wire.events import HarnessEvent
 from computeragent.wire.requests import PermissionDecision
+
+if TYPE_CHECKING:
+    from computeragent.protocol_types import SessionStore  # at run time this would import the whole SDK
 
 _log = Logger("client")
 

@@ -1,20 +1,24 @@
-"""Approval at the terminal: an `on_tool_call` that shows the call and asks."""
+"""Who answers a tool call: the caller's callback, a person at the terminal, or the library default."""
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal, TextIO, cast
 
 import msgspec
 
-from computeragent.protocol_types import PermissionRequest
+from computeragent.harness.permissions import parse_decision
+from computeragent.logs import Logger
+from computeragent.protocol_types import PermissionRequest, ToolCallback
 from computeragent.wire.encoding import from_json, to_json
 from computeragent.wire.requests import PermissionDecision
 
 _ORDER = ["low", "medium", "high", "destructive"]
 _SHOWN = 400
+_log = Logger("approval")
 
 
 def tty_approval(
@@ -83,3 +87,28 @@ def _read_input(stdin: TextIO, stdout: TextIO) -> dict[str, Any] | None:
         print("the input must be a JSON object", file=stdout)
         return None
     return cast("dict[str, Any]", value)
+
+
+async def default_answer(
+    request: PermissionRequest, callback: ToolCallback | None, *, policy_bound: bool
+) -> tuple[PermissionDecision, str]:
+    """The answer when nobody answered by hand: the callback's, else the library default.
+
+    A callback that raises or returns nonsense denies. The default allows, except where a policy left the call
+    open and except calls of risk class `destructive`.
+    """
+    if callback is not None:
+        try:
+            answer: Any = callback(request)
+            if inspect.isawaitable(answer):
+                answer = await answer
+            return parse_decision(answer), "callback"
+        except Exception as error:  # noqa: BLE001 - a failing callback denies
+            _log.error("on_tool_call_failed", tool=request.tool_name, error=repr(error))
+            return PermissionDecision(decision="deny", reason=f"on_tool_call failed: {type(error).__name__}"), "fault"
+    if policy_bound:
+        return PermissionDecision(decision="deny", reason="the policy asks, and nobody answers"), "default"
+    if request.risk == "destructive":
+        reason = "destructive calls are denied by default; pass on_tool_call= or policy= to decide them"
+        return PermissionDecision(decision="deny", reason=reason), "default"
+    return PermissionDecision(decision="allow"), "default"

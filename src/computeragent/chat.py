@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Generator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast
 
-import msgspec
-
-from computeragent.errors import EngineError, TurnFailedError, UnknownCallError, ValidationError
+from computeragent.chat_input import ChatInput, as_message, normalise
+from computeragent.errors import EngineError, TurnFailedError, UnknownCallError
 from computeragent.harness.permissions import parse_decision
 from computeragent.logs import Logger
-from computeragent.protocol_types import EventStream, PermissionRequest, Session, ToolCallback
+from computeragent.protocol_types import EventStream, PermissionRequest, Session
 from computeragent.wire.events import (
     CaPermissionRequest,
     CaSessionEnded,
@@ -25,13 +23,6 @@ from computeragent.wire.events import (
 )
 from computeragent.wire.requests import PermissionDecision, UserMessage, join_messages
 from computeragent.wire.usage import UsageRollup
-
-if TYPE_CHECKING:
-    from computeragent.agent import ComputerAgent
-
-ChatInput = str | UserMessage | Mapping[str, Any] | Sequence[Any] | AsyncIterable[Any]
-"""What `chat` takes: text; a message (`{"role": "user", "content": …}`); a list of messages, joined into one
-turn; or an async iterable of messages, each a turn of its own as it comes."""
 
 _log = Logger("chat")
 
@@ -57,6 +48,26 @@ class ChatResult:
         return ""
 
 
+class Host(Protocol):
+    """What a handle needs of the agent that made it."""
+
+    async def session_for(self, handle: ChatHandle) -> tuple[Session, bool]:
+        """The live session for a handle's turn, opened if need be, and whether it is the first of its run."""
+        ...
+
+    async def answer(self, request: PermissionRequest) -> tuple[PermissionDecision, str]:
+        """The answer to a call that nobody answered by hand, and who gave it."""
+        ...
+
+    async def tell(self, hook: str, *args: Any) -> Any:
+        """Call a telemetry hook; never raises."""
+        ...
+
+    def trace(self, event: HarnessEvent) -> None:
+        """Log one consumed event."""
+        ...
+
+
 class ChatHandle:
     """A turn in progress, made by `ComputerAgent.chat`. It starts when it is first iterated or awaited.
 
@@ -65,7 +76,7 @@ class ChatHandle:
     loop body; what the body leaves open goes to `on_tool_call`, else to the default.
     """
 
-    def __init__(self, agent: ComputerAgent, message: ChatInput) -> None:
+    def __init__(self, agent: Host, message: ChatInput) -> None:
         self._agent = agent
         self._input = message
         self._session: Session | None = None
@@ -311,58 +322,6 @@ class _Events:
 
     def __del__(self) -> None:
         self._handle.abandoned = not self._handle.finished
-
-
-async def default_answer(
-    request: PermissionRequest, callback: ToolCallback | None, *, policy_bound: bool
-) -> tuple[PermissionDecision, str]:
-    """The answer when nobody answered by hand: the callback's, else the library default.
-
-    A callback that raises or returns nonsense denies. The default allows, except where a policy left the call
-    open and except calls of risk class `destructive`.
-    """
-    if callback is not None:
-        try:
-            answer: Any = callback(request)
-            if inspect.isawaitable(answer):
-                answer = await answer
-            return parse_decision(answer), "callback"
-        except Exception as error:  # noqa: BLE001 - a failing callback denies
-            _log.error("on_tool_call_failed", tool=request.tool_name, error=repr(error))
-            return PermissionDecision(decision="deny", reason=f"on_tool_call failed: {type(error).__name__}"), "fault"
-    if policy_bound:
-        return PermissionDecision(decision="deny", reason="the policy asks, and nobody answers"), "default"
-    if request.risk == "destructive":
-        reason = "destructive calls are denied by default; pass on_tool_call= or policy= to decide them"
-        return PermissionDecision(decision="deny", reason=reason), "default"
-    return PermissionDecision(decision="allow"), "default"
-
-
-def normalise(message: ChatInput) -> tuple[list[UserMessage], AsyncIterable[Any] | None]:
-    """The messages of an input, or the iterable that will bring them. Raises `ValidationError`."""
-    if isinstance(message, AsyncIterable):
-        return [], message
-    if isinstance(message, Sequence) and not isinstance(message, (str, bytes, bytearray)):
-        items = list(message)
-        if not items:
-            raise ValidationError("an empty list of messages", hint="Send at least one message.")
-        return [as_message(item) for item in items], None
-    return [as_message(message)], None
-
-
-def as_message(value: Any) -> UserMessage:
-    """One user message from text, a dict or a `UserMessage`. Raises `ValidationError`."""
-    if isinstance(value, UserMessage):
-        return value
-    if isinstance(value, str):
-        return UserMessage(content=value)
-    try:
-        return msgspec.convert(value, UserMessage)
-    except msgspec.ValidationError as error:
-        raise ValidationError(
-            f"not a user message: {error}",
-            hint='Send text, or {"role": "user", "content": "…"} with text or a list of content blocks.',
-        ) from error
 
 
 def _answer(message: dict[str, Any]) -> str:
