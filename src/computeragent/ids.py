@@ -33,9 +33,9 @@ def new_id(kind: str) -> str:
 
 def check_session_id(value: str) -> str:
     """Return a session id given by a caller, or raise `InvalidSessionIdError`."""
-    if _SESSION_ID.fullmatch(value):
+    if isinstance(value, str) and _SESSION_ID.fullmatch(value):
         return value
     raise InvalidSessionIdError(
-        f"session id {value[:140]!r} is not valid",
+        f"session id {str(value)[:140]!r} is not valid",
         hint="Use 1 to 128 letters, digits, '.', '_' or '-', not starting with '.' or '-'.",
     )

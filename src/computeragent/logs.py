@@ -52,7 +52,10 @@ class Logger:
 
     def _emit(self, level: int, event: str, fields: dict[str, Any]) -> None:
         if self._log.isEnabledFor(level):
-            self._log.log(level, event, extra={"ca_component": self._component, "ca_fields": fields})
+            # The fields are in the text, too, for whoever formats our records with the plain `logging` means.
+            text = " ".join([event, *(f"{key}={value}" for key, value in fields.items())])
+            extra = {"ca_component": self._component, "ca_event": event, "ca_fields": fields}
+            self._log.log(level, "%s", text, extra=extra)
 
 
 class _Formatter(logging.Formatter):
@@ -63,13 +66,14 @@ class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         fields: dict[str, Any] = getattr(record, "ca_fields", {})
         component: str = getattr(record, "ca_component", record.name)
+        event: str = getattr(record, "ca_event", record.getMessage())
         level = "warn" if record.levelno == logging.WARNING else record.levelname.lower()
         at = datetime.fromtimestamp(record.created, UTC)
         if self._pretty:
             pairs = "  ".join(f"{key}={value}" for key, value in fields.items())
             clock = at.astimezone().strftime("%H:%M:%S.%f")[:-3]
-            return f"[{clock}] {level.upper():5} {component}.{record.getMessage()}  {pairs}".rstrip()
-        line = {"t": at.isoformat(), "level": level, "event": record.getMessage(), "component": component}
+            return f"[{clock}] {level.upper():5} {component}.{event}  {pairs}".rstrip()
+        line = {"t": at.isoformat(), "level": level, "event": event, "component": component}
         return to_json(line | {key: _plain(value) for key, value in fields.items()}).decode()
 
 
@@ -84,7 +88,7 @@ def configure_logging(level: str | None = None, *, stream: TextIO | None = None)
     ``computeragent`` propagate as usual.
     """
     chosen = level or os.environ.get("COMPUTERAGENT_LOG")
-    if chosen is None:
+    if not chosen:
         return
     target = stream or sys.stderr
     form = os.environ.get("COMPUTERAGENT_LOG_FORMAT") or ("pretty" if target.isatty() else "json")

@@ -35,7 +35,7 @@ class Registry:
         self._built_in = built_in
         self._registered: dict[str, Any] = {}
         self._made: dict[str, Any] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a factory may resolve another name of its axis
 
     def register(self, name: str, entry: Any) -> None:
         """Add or replace an entry: an object of the axis, or a factory of one."""
@@ -74,6 +74,8 @@ class Registry:
     def _make(self, name: str, options: Mapping[str, Any]) -> Any:
         entry = self._find(name)
         is_factory = isinstance(entry, type) or (callable(entry) and not hasattr(entry, self._needs))
+        if options and not is_factory:
+            raise TypeError(f"{name!r} is registered as an object, not as a factory that takes options")
         return self.check(entry(**options) if is_factory else entry)
 
     def _find(self, name: str) -> Any:

@@ -329,8 +329,11 @@ class Session(Protocol):
         """Answer a pending permission request; the first answer wins."""
         ...
 
-    async def interrupt(self, turn_index: int | None = None) -> None:
-        """End the current turn, or take back a turn that still waits; the session goes on."""
+    async def interrupt(self, turn_index: int | None = None) -> bool:
+        """End the current turn, or take back a turn that still waits; the session goes on.
+
+        True when the turn was taken back: then no event of it exists. Otherwise its end is in the log.
+        """
         ...
 
     async def cancel(self) -> None:

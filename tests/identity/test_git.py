@@ -240,7 +240,7 @@ async def test_a_resolver_without_an_answer_means_an_anonymous_clone(
 
 
 def _warnings(caplog: pytest.LogCaptureFixture) -> list[tuple[str, dict[str, Any]]]:
-    return [(r.getMessage(), r.ca_fields) for r in caplog.records if r.levelno >= logging.WARNING]  # type: ignore[attr-defined]
+    return [(r.ca_event, r.ca_fields) for r in caplog.records if r.levelno >= logging.WARNING]  # type: ignore[attr-defined]
 
 
 async def test_a_resolver_is_not_asked_for_ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

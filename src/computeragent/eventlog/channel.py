@@ -15,12 +15,13 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from computeragent.errors import EventIdAheadError, EventsGoneError
+from computeragent.errors import EventIdAheadError, EventsGoneError, NotFoundError
 from computeragent.eventlog.summary import SessionSummary, fold
 from computeragent.wire.events import CaSessionEnded, CaSessionStarted, CaTurnStarted, HarnessEvent, Recorded
 from computeragent.wire.events import encode_event as encode
 
 _PAGE = 512
+_CHECK = 0.5  # seconds after which a waiting writer looks for readers that are gone without a word
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,7 @@ class Channel:
         self._live = summary.live
         self._streams: weakref.WeakSet[ChannelStream] = weakref.WeakSet()
         self._waiters: list[asyncio.Future[None]] = []
+        self._crowded = False
 
     @property
     def live(self) -> bool:
@@ -152,8 +154,10 @@ class Channel:
     async def room(self) -> None:
         """Wait while the channel is full and a reader here, or the backend, is behind."""
         while self.full and self.failure is None and (self._pending_bytes or self._lagging()):
-            await self._changed()
+            self._crowded = True
+            await asyncio.wait({self._changed()}, timeout=_CHECK)
             self._trim()
+        self._crowded = False
 
     async def flush(self) -> None:
         """Wait until all that was appended is committed. Raises what broke the log, if it is broken."""
@@ -207,9 +211,16 @@ class Channel:
         self._streams.discard(stream)
         self._wake()
 
-    async def take(self, after: int) -> list[Recorded] | None:
-        """Committed events after an id, waiting for at least one; None at the end of the newest run."""
+    def advanced(self) -> None:
+        """A reader has read on: a writer that waits for it may have room now."""
+        if self._crowded:
+            self._wake()
+
+    async def take(self, after: int, stream: ChannelStream | None = None) -> list[Recorded] | None:
+        """Committed events after an id, waiting for at least one; None at the end of the newest run or of `stream`."""
         while True:
+            if stream is not None and stream.closed:
+                return None
             if after < self._committed:
                 return await self._page(after)
             if self.failure is not None:
@@ -223,7 +234,10 @@ class Channel:
         if after + 1 < first:
             if not self._backend.durable:
                 raise EventsGoneError(after, first)
-            return await self._backend.fetch(self.session_id, after, _PAGE)
+            page = await self._backend.fetch(self.session_id, after, _PAGE)
+            if not page:
+                raise NotFoundError(f"session {self.session_id} was deleted")
+            return page
         skip = after + 1 - first
         if skip == 0 and len(self._tail) <= _PAGE:
             return list(self._tail)
@@ -270,27 +284,26 @@ class ChannelStream:
         self._channel = channel
         self.position = position
         self._page: deque[Recorded] = deque()
-        self._closed = False
+        self.closed = False
 
     def __aiter__(self) -> AsyncIterator[Recorded]:
         return self
 
     async def __anext__(self) -> Recorded:
         if not self._page:
-            if self._closed:
-                raise StopAsyncIteration
-            page = await self._channel.take(self.position)
-            if page is None:
+            page = await self._channel.take(self.position, self)
+            if page is None or self.closed:
                 self.close()
                 raise StopAsyncIteration
             self._page.extend(page)
         recorded = self._page.popleft()
         self.position = recorded.id
+        self._channel.advanced()
         return recorded
 
     def close(self) -> None:
-        """Stop reading; events that only this reader held back may go."""
-        if not self._closed:
-            self._closed = True
+        """Stop reading, also where the reader waits right now; events that only this reader held back may go."""
+        if not self.closed:
+            self.closed = True
             self._page.clear()
             self._channel.discard(self)

@@ -56,9 +56,13 @@ def _boot() -> str:
 
 
 def _started(pid: int) -> str:
-    """The process's start time in clock ticks, so that a recycled pid is not mistaken for its predecessor."""
+    """The process's start time in clock ticks, so that a recycled pid is not mistaken for its predecessor.
+
+    Empty for a zombie: killed, and only not yet collected by its parent.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
     except OSError:
         return ""
-    return stat.rpartition(")")[2].split()[19]
+    fields = stat.rpartition(")")[2].split()
+    return "" if fields[0] in "ZX" else fields[19]

@@ -23,6 +23,7 @@ from computeragent.eventlog.channel import Channel, Retention
 from computeragent.eventlog.owner import Owner
 from computeragent.eventlog.summary import SessionSummary
 from computeragent.settings import home
+from computeragent.wire.encoding import to_json
 from computeragent.wire.events import Recorded, decode_event
 
 _SCHEMA_VERSION = 1
@@ -43,8 +44,12 @@ Job = Callable[[sqlite3.Connection | EventLogError], None]
 
 
 class _Append(NamedTuple):
+    """An event with the summary and the run's start as they were right after it; the channel's own run ahead."""
+
     channel: Channel
     recorded: Recorded
+    summary: SessionSummary
+    run_start: int
 
 
 _summaries = msgspec.json.Decoder(SessionSummary)
@@ -60,19 +65,41 @@ class SqliteEventLog:
         self._jobs: queue.SimpleQueue[_Append | Job | None] = queue.SimpleQueue()
         self._owner = Owner()
         self._loops: dict[str, asyncio.AbstractEventLoop] = {}
+        self._held: set[str] = set()  # claimed through this log; touched by the writer thread alone
         self._thread: threading.Thread | None = None
         self._closed = False
 
     async def open(self, session_id: str) -> Channel:
         """See `EventLog.open`. A run that its process left open is reported by `Channel.live`."""
-        newest, run_start, generation, summary = await self._do(partial(_claim, session_id, self._owner))
+        claimed: list[Channel] = []
+
+        def claim(connection: sqlite3.Connection) -> Channel:
+            newest, run_start, generation, summary = _claim(session_id, self._owner, self._held, connection)
+            self._held.add(session_id)
+            claimed.append(
+                Channel(self, summary, retention=_TAIL, newest=newest, run_start=run_start, generation=generation)
+            )
+            return claimed[0]
+
+        try:
+            channel = await self._do(claim)
+        except asyncio.CancelledError:
+            # The writer may have claimed it all the same; nobody else will give it back.
+            self._post(lambda connection: [self._give_back(channel, connection) for channel in claimed])
+            raise
         self._loops[session_id] = asyncio.get_running_loop()
-        return Channel(self, summary, retention=_TAIL, newest=newest, run_start=run_start, generation=generation)
+        return channel
 
     async def release(self, channel: Channel) -> None:
         """See `EventLog.release`."""
-        await self._do(partial(_release, channel.session_id, channel.generation))
-        self._loops.pop(channel.session_id, None)
+        try:
+            await self._do(partial(self._give_back, channel))
+        finally:
+            self._loops.pop(channel.session_id, None)
+
+    def _give_back(self, channel: Channel, connection: sqlite3.Connection) -> None:
+        self._held.discard(channel.session_id)  # also where the database cannot be told: this log may claim it again
+        _release(channel.session_id, channel.generation, connection)
 
     async def read(self, session_id: str, after: int = -1, limit: int = 512) -> list[Recorded]:
         """See `EventLog.read`."""
@@ -106,7 +133,7 @@ class SqliteEventLog:
 
     def submit(self, channel: Channel, recorded: Recorded) -> None:
         """Queue the event for the next commit."""
-        self._jobs.put(_Append(channel, recorded))
+        self._jobs.put(_Append(channel, recorded, channel.summary, channel.run_start))
 
     async def fetch(self, session_id: str, after: int, limit: int) -> list[Recorded]:
         """Read committed events back."""
@@ -122,13 +149,17 @@ class SqliteEventLog:
 
     async def _do(self, job: Callable[[sqlite3.Connection], Any]) -> Any:
         """Run a job on the writer thread, after everything queued before it."""
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._post(job, future)
+        return await future
+
+    def _post(self, job: Callable[[sqlite3.Connection], Any], future: asyncio.Future[Any] | None = None) -> None:
+        """Queue a job for the writer thread; its outcome goes to `future`, if anyone waits."""
         if self._closed:
             raise EventLogError("the event log is closed", hint="Open a new one.")
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="computeragent-eventlog", daemon=True)
             self._thread.start()
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Any] = loop.create_future()
 
         def run(connection: sqlite3.Connection | EventLogError) -> None:
             try:
@@ -139,10 +170,10 @@ class SqliteEventLog:
                 result, error = None, _failure(self.path, cause)
             except Exception as cause:  # noqa: BLE001 - carried over to the caller
                 result, error = None, cause
-            _call(loop, partial(_settle, future, result, error))
+            if future is not None:
+                _call(future.get_loop(), partial(_settle, future, result, error))
 
         self._jobs.put(run)
-        return await future
 
     def _work(self) -> None:
         try:
@@ -179,17 +210,17 @@ class SqliteEventLog:
     def _commit(self, connection: sqlite3.Connection, events: list[_Append]) -> None:
         if not events:
             return
-        batches: dict[Channel, list[Recorded]] = {}
-        for channel, recorded in events:
-            batches.setdefault(channel, []).append(recorded)
+        batches: dict[Channel, list[_Append]] = {}
+        for item in events:
+            batches.setdefault(item.channel, []).append(item)
         stale: list[Channel] = []
         try:
             with connection:
                 connection.execute("BEGIN IMMEDIATE")
                 for channel, batch in batches.items():
-                    if not _write(connection, channel, batch):
+                    if not _write(connection, batch):
                         stale.append(channel)
-        except sqlite3.Error as cause:
+        except Exception as cause:  # noqa: BLE001 - whatever it is, nothing of this was committed, and readers wait
             error = _failure(self.path, cause)
             for channel in batches:
                 self._announce(channel, partial(channel.broke, error))
@@ -202,7 +233,7 @@ class SqliteEventLog:
                 )
                 self._announce(channel, partial(channel.broke, lost))
             else:
-                self._announce(channel, partial(channel.committed, batch))
+                self._announce(channel, partial(channel.committed, [item.recorded for item in batch]))
 
     def _announce(self, channel: Channel, call: Callable[[], None]) -> None:
         loop = self._loops.get(channel.session_id)
@@ -249,7 +280,9 @@ def _connect(path: Path) -> sqlite3.Connection:
         raise EventLogError(str(error), hint=hint) from error
 
 
-def _claim(session_id: str, owner: Owner, connection: sqlite3.Connection) -> tuple[int, int, int, SessionSummary]:
+def _claim(
+    session_id: str, owner: Owner, held: set[str], connection: sqlite3.Connection
+) -> tuple[int, int, int, SessionSummary]:
     with connection:
         connection.execute("BEGIN IMMEDIATE")
         row = connection.execute(
@@ -260,11 +293,11 @@ def _claim(session_id: str, owner: Owner, connection: sqlite3.Connection) -> tup
             summary = SessionSummary(session_id)
             connection.execute(
                 "INSERT INTO log_sessions VALUES (?, 1, ?, -1, 0, 0, ?)",
-                (session_id, str(owner), msgspec.json.encode(summary)),
+                (session_id, str(owner), to_json(summary)),
             )
             return -1, 0, 1, summary
         generation, holder, newest, run_start, summary = row
-        if holder and Owner.alive(holder):
+        if session_id in held if holder == str(owner) else holder and Owner.alive(holder):
             raise SessionLiveError(
                 f"session {session_id} is live in another harness",
                 hint="Wait until it ends, or choose another session id.",
@@ -283,24 +316,25 @@ def _release(session_id: str, generation: int, connection: sqlite3.Connection) -
     connection.execute("DELETE FROM log_sessions WHERE session_id = ? AND newest < 0 AND owner = ''", (session_id,))
 
 
-def _write(connection: sqlite3.Connection, channel: Channel, batch: list[Recorded]) -> bool:
+def _write(connection: sqlite3.Connection, batch: list[_Append]) -> bool:
     """Append a channel's batch; False when its generation is stale."""
-    last = batch[-1]
+    channel, last, summary, run_start = batch[-1]
     touched = connection.execute(
         "UPDATE log_sessions SET newest = ?, run_start = ?, updated = ?, summary = ?"
         " WHERE session_id = ? AND generation = ?",
         (
             last.id,
-            channel.run_start,
+            run_start,
             last.at,
-            msgspec.json.encode(channel.summary),
+            to_json(summary),
             channel.session_id,
             channel.generation,
         ),
     )
     if touched.rowcount == 0:
         return False
-    rows = [(channel.session_id, recorded.id, recorded.at, recorded.data) for recorded in batch]
+    events = [item.recorded for item in batch]
+    rows = [(channel.session_id, recorded.id, recorded.at, recorded.data) for recorded in events]
     connection.executemany("INSERT INTO log_events VALUES (?, ?, ?, ?)", rows)
     return True
 

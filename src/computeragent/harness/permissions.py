@@ -24,6 +24,7 @@ POLICY_TIMEOUT = 30.0
 """Seconds that a policy may take for one call before the call is denied."""
 
 _MAX_REVIEWS = 4
+_SHAPES = 'Answer {"decision": "allow"}, {"decision": "deny", "reason": …} or {"decision": "modify", "input": {…}}.'
 _log = Logger("permissions")
 
 
@@ -46,6 +47,7 @@ class PermissionChain:
         self._turn = turn
         self._pending: dict[str, asyncio.Future[tuple[PermissionDecision, str]]] = {}
         self._closed: str | None = None
+        self._denied: tuple[int, str] = (0, "")
 
     @property
     def pending(self) -> list[str]:
@@ -53,19 +55,24 @@ class PermissionChain:
         return list(self._pending)
 
     async def ask(self, request: PermissionRequest) -> PermissionDecision:
-        """Decide one tool call. Never raises, but when the session's log is broken: then the run ends anyway."""
+        """Decide one tool call. Never raises: any fault denies."""
         asked = time.perf_counter()
         if request.risk is None:
             request = replace(request, risk=classify(request.tool_name, request.input))
         try:
             verdict, by = await self._review(request)
         except asyncio.CancelledError:
-            self._record(request, PolicyVerdict("deny", reason="the session ended"), "session", asked)
+            reason = self._closed or "the engine took the call back"
+            self._record(request, PolicyVerdict("deny", reason=reason), "session", asked)
             raise
         except Exception as error:  # noqa: BLE001 - any fault denies
             _log.error("chain_failed", session=self._session_id, tool=request.tool_name, error=type(error).__name__)
             verdict, by = PolicyVerdict("deny", reason=f"the permission chain failed: {type(error).__name__}"), "fault"
-        self._record(request, verdict, by, asked)
+        try:
+            self._record(request, verdict, by, asked)
+        except (TypeError, ValueError, RecursionError):  # an input that is no JSON cannot be recorded, so it cannot run
+            verdict = PolicyVerdict("deny", reason="the tool's input cannot be expressed as JSON")
+            self._record(replace(request, input={}), verdict, "fault", asked)
         if verdict.decision == "deny":
             return PermissionDecision(decision="deny", reason=verdict.reason or "denied")
         if verdict.decision == "modify":
@@ -73,7 +80,10 @@ class PermissionChain:
         return PermissionDecision(decision="allow", reason=verdict.reason)
 
     def decide(self, call_id: str, decision: PermissionDecision, by: str) -> None:
-        """Answer a pending request; the first answer wins. Raises `UnknownCallError`."""
+        """Answer a pending request; the first answer wins. Raises `UnknownCallError`, and `ValidationError` for
+        a decision that is none: the request then still waits.
+        """
+        decision = parse_decision(decision)
         future = self._pending.pop(call_id, None)
         if future is None or future.done():
             raise UnknownCallError(
@@ -83,7 +93,8 @@ class PermissionChain:
         future.set_result((decision, by))
 
     def deny_pending(self, reason: str) -> None:
-        """Deny everything that waits."""
+        """Deny everything that waits for an answer, or for the policy's word."""
+        self._denied = (self._denied[0] + 1, reason)
         for call_id in list(self._pending):
             self.decide(call_id, PermissionDecision(decision="deny", reason=reason), "session")
 
@@ -94,11 +105,13 @@ class PermissionChain:
 
     async def _review(self, request: PermissionRequest) -> tuple[PolicyVerdict, str]:
         """Policy and people in turn, until an input stands that nobody changes any more."""
-        original, answered = request.input, ""
+        original, answered, began = request.input, "", self._denied[0]
         for _ in range(_MAX_REVIEWS):
             if self._closed is not None:
                 return PolicyVerdict("deny", reason=self._closed), "session"
             verdict, by = await self._judge(request), "policy"
+            if self._denied[0] != began:  # while the policy thought
+                return PolicyVerdict("deny", reason=self._denied[1]), "session"
             if verdict.decision in {"ask", "abstain"}:
                 if answered:
                     verdict, by = PolicyVerdict("allow"), answered
@@ -182,26 +195,24 @@ def parse_decision(answer: Any) -> PermissionDecision:
     """Read an answer in any of its spellings: a `PermissionDecision`, a dict of that shape, a bool, or upstream's
     `PermissionResultAllow` and `PermissionResultDeny`. Raises `ValidationError` for anything else.
     """
-    if isinstance(answer, PermissionDecision):
-        return answer
     if isinstance(answer, bool):
         return PermissionDecision(decision="allow" if answer else "deny")
-    if isinstance(answer, Mapping):
+    if isinstance(answer, PermissionDecision | Mapping):
         try:
-            return msgspec.convert(answer, PermissionDecision)
+            decision = msgspec.convert(_plain(answer), PermissionDecision)
         except msgspec.ValidationError as error:
-            raise ValidationError(
-                f"not a permission decision: {error}",
-                hint='Return {"decision": "allow"}, {"decision": "deny", "reason": …} or '
-                '{"decision": "modify", "input": {…}}.',
-            ) from error
+            raise ValidationError(f"not a permission decision: {error}", hint=_SHAPES) from error
+        if decision.decision == "modify" and decision.input is None:
+            raise ValidationError("not a permission decision: modify needs an input", hint=_SHAPES)
+        return decision
     behavior = getattr(answer, "behavior", None)
     if behavior == "deny":
         return PermissionDecision(decision="deny", reason=getattr(answer, "message", None) or None)
     if behavior == "allow":
         updated = getattr(answer, "updated_input", None)
         return PermissionDecision(decision="allow" if updated is None else "modify", input=updated)
-    raise ValidationError(
-        f"not a permission decision: {type(answer).__name__}",
-        hint='Return {"decision": "allow"}, {"decision": "deny"} or {"decision": "modify", "input": {…}}.',
-    )
+    raise ValidationError(f"not a permission decision: {type(answer).__name__}", hint=_SHAPES)
+
+
+def _plain(answer: Any) -> dict[str, Any]:
+    return msgspec.structs.asdict(answer) if isinstance(answer, PermissionDecision) else dict(answer)

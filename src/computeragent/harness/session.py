@@ -240,6 +240,7 @@ class LocalSession:
                 self.ended = CaSessionEnded(
                     session_id=self.id, reason="error", error_message=str(error), error_code=error.code
                 )
+                self.chain.close("the session ended")
                 self.turns.drop()
                 self._turn_ended.set()
                 self.cancel_event.set()
@@ -273,14 +274,13 @@ class LocalSession:
         """See `Session.decide`."""
         self.chain.decide(call_id, decision, by)
 
-    async def interrupt(self, turn_index: int | None = None) -> None:
-        """End the current turn, or take back one that still waits. An engine that ignores it is cancelled."""
+    async def interrupt(self, turn_index: int | None = None) -> bool:
+        """See `Session.interrupt`. An engine that ignores it is cancelled."""
         if turn_index is not None and turn_index != self.turns.current:
-            self.turns.withdraw(turn_index)
-            return
+            return self.turns.withdraw(turn_index)
         current = self.turns.current
         if current is None or self.ended is not None:
-            return
+            return False
         self.interrupt_event.set()
         self.chain.deny_pending("interrupted")
         try:
@@ -291,6 +291,7 @@ class LocalSession:
         except TimeoutError:
             _log.warn("interrupt_ignored", session=self.id, engine=self._engine.name)
             await self.cancel()
+        return False
 
     async def cancel(self) -> None:
         """See `Session.cancel`. Returns when the end is recorded."""

@@ -42,6 +42,14 @@ def clean_json(data: bytes) -> bytes:
     return _LONE_ESCAPE.sub(_keep_pairs, data)
 
 
+def one_line(data: bytes) -> bytes:
+    """JSON text without line breaks between its tokens. Raises `msgspec.DecodeError` when it is not JSON."""
+    if b"\n" in data or b"\r" in data:
+        return msgspec.json.format(data, indent=-1)
+    msgspec.json.decode(data, type=msgspec.Raw)
+    return data
+
+
 def _keep_pairs(match: re.Match[bytes]) -> bytes:
     if match.group(2) is not None:
         return match.group(0)

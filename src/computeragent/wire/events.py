@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 import msgspec
 from msgspec import Raw, Struct, field
 
-from computeragent.wire.encoding import clean_json, from_json, to_json
+from computeragent.wire.encoding import clean_json, from_json, one_line, to_json
 from computeragent.wire.requests import UserMessage
 
 PROTOCOL_VERSION = "1"
@@ -189,7 +189,7 @@ _KINDS = frozenset(
 
 def encode_event(event: HarnessEvent) -> bytes:
     """The event as one line of JSON, `kind` included."""
-    return bytes(event.raw) if isinstance(event, UnknownEvent) else to_json(event)
+    return one_line(bytes(event.raw)) if isinstance(event, UnknownEvent) else to_json(event)
 
 
 def decode_event(data: bytes) -> HarnessEvent:
@@ -207,7 +207,10 @@ def decode_event(data: bytes) -> HarnessEvent:
 
 
 def raw_payload(payload: Any) -> Raw:
-    """An `sdk_message` payload as JSON bytes; lone surrogates become U+FFFD."""
+    """An `sdk_message` payload as one line of JSON; lone surrogates become U+FFFD.
+
+    Raises `msgspec.DecodeError` for a `Raw` that is not JSON, `TypeError` for a value that JSON cannot express.
+    """
     if isinstance(payload, Raw):
-        return Raw(clean_json(bytes(payload)))
+        return Raw(one_line(clean_json(bytes(payload))))
     return Raw(to_json(payload))

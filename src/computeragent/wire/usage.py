@@ -53,3 +53,14 @@ class UsageRollup:
             self.delta_usd = (self.delta_usd or 0.0) + cost
         else:
             self.cumulative_usd = max(self.cumulative_usd or 0.0, cost)
+
+    def skip(self, snapshot: CaUsageSnapshot) -> None:
+        """Leave out a snapshot of somebody else's turn: what the running total grew by is not this span's."""
+        cost = snapshot.cost_usd
+        if cost is None or snapshot.cost_semantic == "delta":
+            return
+        foreign = cost - max(self.cumulative_usd or 0.0, self.baseline)
+        if foreign > 0:
+            self.baseline += foreign
+            if self.cumulative_usd is not None:
+                self.cumulative_usd += foreign
