@@ -38,6 +38,7 @@ from computeragent.protocol_types import (
     Substrate,
     ToolCallback,
 )
+from computeragent.stores.binding import resolve_store
 from computeragent.wire.events import HarnessEvent
 from computeragent.wire.requests import PermissionDecision
 
@@ -134,6 +135,7 @@ class ComputerAgent:
             project_key=project_key,
         )
         substrate = plugins.resolve_substrate(runtime) if isinstance(runtime, str) else runtime
+        plugins.substrates.check(substrate)
         self._harness: Harness = LocalHarness(log=event_log, substrate=substrate, progress=progress)
         self._on_tool_call = on_tool_call
         self._telemetry = telemetry
@@ -169,9 +171,10 @@ class ComputerAgent:
         if self._disposed:
             return
         self._disposed = True
-        if self._session is not None:
-            await self._session.close()
-        await self._harness.close()
+        async with self._opening:  # a session that is being opened right now is closed like any other
+            if self._session is not None:
+                await self._session.close()
+            await self._harness.close()
         await self.tell("on_close")
 
     async def __aenter__(self) -> Self:
@@ -213,7 +216,7 @@ class ComputerAgent:
         """The live session for a handle's turn, opened if need be, and whether it is the first of its run."""
         previous, self._previous = self._previous, handle
         if previous is not None and previous.abandoned and not previous.finished:
-            await previous.cancel()
+            await previous.abandon()
         return await self._ensure(claim=True)
 
     async def answer(self, request: PermissionRequest) -> tuple[PermissionDecision, str]:
@@ -237,9 +240,8 @@ class ComputerAgent:
         _log.debug("event", kind=event.kind, session=event.session_id)
 
     async def _ensure(self, *, claim: bool = False) -> tuple[Session, bool]:
-        if self._disposed:
-            raise ValidationError("this agent was disposed", hint="Make a new ComputerAgent.")
         async with self._opening:
+            self._require_undisposed()
             if not self._announced:
                 self._announced = True
                 await self.tell("on_agent_constructed", self._info())
@@ -250,6 +252,10 @@ class ComputerAgent:
             if claim:
                 self._fresh = False
             return self._session, fresh
+
+    def _require_undisposed(self) -> None:
+        if self._disposed:
+            raise ValidationError("this agent was disposed", hint="Make a new ComputerAgent.")
 
     def _next_request(self) -> SessionRequest:
         """The request of the session's next run: the same session, without writing the attachments again."""
@@ -283,7 +289,8 @@ def _one_engine(engine: str | EngineDriver | None, harness: str | None) -> str |
         return "claude-agent-sdk"
     if isinstance(chosen, str):
         plugins.engines.require(chosen)
-    return chosen
+        return chosen
+    return plugins.engines.check(chosen)
 
 
 def _environment(envs: Mapping[str, str] | None, base_url: str | None) -> dict[str, str]:
@@ -292,11 +299,18 @@ def _environment(envs: Mapping[str, str] | None, base_url: str | None) -> dict[s
         if not isinstance(value, str):
             raise ValidationError(f"envs[{name!r}] must be text, got {type(value).__name__}", hint="Use str(value).")
     if base_url is not None:
-        parts = urlsplit(base_url)
-        if parts.scheme not in {"http", "https"} or not parts.netloc:
+        if not _is_http_url(base_url):
             raise ValidationError(f"base_url {base_url!r} is not an http(s) URL", hint="Such as https://host/path.")
         chosen.setdefault("ANTHROPIC_BASE_URL", base_url)
     return chosen
+
+
+def _is_http_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return False
+    return parts.scheme in {"http", "https"} and bool(parts.netloc)
 
 
 def _store_choice(choice: Any) -> Any:
@@ -309,13 +323,15 @@ def _store_choice(choice: Any) -> Any:
             ) from error
     if isinstance(choice, (str, StoreConfig)):
         plugins.stores.require(choice if isinstance(choice, str) else choice.kind)
-    return choice
+        return choice
+    return resolve_store(choice)
 
 
 def _loader_choice(choice: str | IdentityLoader | None) -> str | IdentityLoader | None:
     if isinstance(choice, str):
         plugins.identity_loaders.require(choice)
-    return choice
+        return choice
+    return None if choice is None else plugins.identity_loaders.check(choice)
 
 
 def _attachment(item: Attachment | Mapping[str, Any]) -> Attachment:

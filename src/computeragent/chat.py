@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Generator
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 from computeragent.chat_input import ChatInput, as_message, normalise
-from computeragent.errors import EngineError, TurnFailedError, UnknownCallError
+from computeragent.errors import EngineError, EngineUnavailableError, TurnFailedError, UnknownCallError
 from computeragent.harness.permissions import parse_decision
 from computeragent.logs import Logger
 from computeragent.protocol_types import EventStream, PermissionRequest, Session
 from computeragent.wire.events import (
+    CaPermissionDecision,
     CaPermissionRequest,
     CaSessionEnded,
     CaSessionStarted,
     CaUsageSnapshot,
     HarnessEvent,
+    Recorded,
     SdkMessage,
 )
 from computeragent.wire.requests import PermissionDecision, UserMessage, join_messages
@@ -86,6 +89,8 @@ class ChatHandle:
         self._feeder: asyncio.Task[None] | None = None
         self._feed_error: Exception | None = None
         self._request: CaPermissionRequest | None = None
+        self._ahead: deque[Recorded] = deque()
+        self._reading: asyncio.Task[Recorded | None] | None = None
         self._messages: list[SdkMessage] = []
         self._usage = UsageRollup()
         self._ended: CaSessionEnded | None = None
@@ -95,6 +100,8 @@ class ChatHandle:
         self._result: ChatResult | None = None
         self._telemetry: Any = None
         self._lock = asyncio.Lock()
+        self._starting = asyncio.Lock()
+        self._readers = 0
         self.abandoned = False
 
     # ── What callers use ──
@@ -111,11 +118,15 @@ class ChatHandle:
         Raises `EngineError` when the run failed, `TurnFailedError` when only this turn did (both with what there
         was as `result`), and whatever kept the session from opening. A failed handle raises every time.
         """
-        while await self.next_event() is not None:
-            pass
+        self.join()
+        try:
+            while await self.next_event() is not None:
+                pass
+        finally:
+            self.leave()
         result = self._make_result()
         if result.ended.reason == "error":
-            raise _error_of(result, run_ended=self._session is not None and self._session.ended is not None)
+            raise _error_of(result)
         return result
 
     def get_usage(self) -> UsageRollup:
@@ -134,13 +145,41 @@ class ChatHandle:
         if self._feeder is not None:
             self._feeder.cancel()
         for turn in sorted(self._open_turns, reverse=True):
-            await self._session.interrupt(turn)
+            if await self._session.interrupt(turn):
+                self._open_turns.discard(turn)  # it never started, so no event will tell its end
+        if not self._open_turns and self._stream is not None:
+            self._stream.close()
 
     async def respond_to_permission(self, call_id: str, decision: Any) -> None:
         """Answer a permission request; the first answer wins. Raises `UnknownCallError` when it comes too late."""
         if self._session is None:
             raise UnknownCallError(f"no pending permission request for callId {call_id!r}", hint="Iterate first.")
         await self._session.decide(call_id, parse_decision(decision), by="manual")
+        if self._request is not None and self._request.call_id == call_id:
+            self._request = None  # answered: nobody else is asked
+
+    # ── For iterations and the agent ──
+
+    def join(self) -> None:
+        """Somebody begins to read this turn."""
+        self._readers += 1
+        self.abandoned = False
+
+    def leave(self) -> None:
+        """Somebody stops reading; the last one to do so before the end abandons the turn."""
+        self._readers -= 1
+        self.abandoned = not self._readers and not self.finished
+
+    async def abandon(self) -> None:
+        """End a turn that nobody reads any more, and hold nothing back for it."""
+        await self.cancel()
+        if self._stream is not None:
+            self._stream.close()
+
+    @property
+    def started(self) -> bool:
+        """Whether the turn's session is open. Until then the turn waits for its source to be fetched."""
+        return self._session is not None
 
     @property
     def finished(self) -> bool:
@@ -172,24 +211,33 @@ class ChatHandle:
             return event
 
     async def _start(self) -> Session:
-        if self._failure is not None:
-            raise self._failure
-        if self._session is not None:
-            return self._session
+        """Open the session and send the message: once, however many ask, and failing every time if it fails."""
+        async with self._starting:
+            if self._failure is not None:
+                raise self._failure
+            if self._session is None:
+                try:
+                    await self._begin()
+                except Exception as error:
+                    self._failure = error
+                    raise
+        assert self._session is not None
+        return self._session
+
+    async def _begin(self) -> None:
         self._started_at = time.monotonic()
         messages, more = normalise(self._input)
         session, first = await self._agent.session_for(self)
         self._usage.baseline = session.cost_so_far
         self._stream = session.events(None if first else session.newest)
-        self._session = session
         self._telemetry = await self._agent.tell("on_chat_start", {"session_id": session.id, "message": self._input})
+        self._session = session
         if self._cancelled:
-            return session
+            return
         if more is not None:
             self._feeder = asyncio.create_task(self._feed(session, more))
         elif messages:
             await self._send(session, join_messages(messages))
-        return session
 
     async def _send(self, session: Session, message: UserMessage) -> None:
         turn = await session.send(message)
@@ -209,20 +257,35 @@ class ChatHandle:
     async def _pull(self) -> HarnessEvent:
         """The next event that belongs to this turn; the end of the turn is one of them."""
         assert self._stream is not None
+        if self._feed_error is not None and not self._open_turns:
+            raise self._feed_error
         if self._ready_to_end():
             return self._end_turn()
-        async for recorded in self._stream:
+        while (recorded := await self._next()) is not None:
             event = recorded.event
             turn = None if isinstance(event, CaSessionStarted) else event.turn_index
             if isinstance(event, CaSessionEnded):
                 self._ended = event
             elif turn is not None and turn not in self._turns:
+                if isinstance(event, CaUsageSnapshot):
+                    self._usage.skip(event)
                 continue
             self._note(event)
             return event
         if self._feed_error is not None:
             raise self._feed_error
         return self._end_turn()
+
+    async def _next(self) -> Recorded | None:
+        """The next event of the session, or None at the end; what was read ahead comes first."""
+        assert self._stream is not None
+        if self._ahead:
+            return self._ahead.popleft()
+        if self._reading is None:
+            return await anext(self._stream, None)
+        await asyncio.wait({self._reading})
+        reading, self._reading = self._reading, None
+        return reading.result()
 
     def _note(self, event: HarnessEvent) -> None:
         self._agent.trace(event)
@@ -257,23 +320,52 @@ class ChatHandle:
     async def _finish(self) -> None:
         if self._stream is not None:
             self._stream.close()
-        if self._feeder is not None:
-            self._feeder.cancel()
+        for task in (self._feeder, self._reading):
+            if task is not None:
+                task.cancel()
         if self._session is not None:
             await self._agent.tell("on_chat_end", self._report(), self._telemetry)
 
     # ── Permissions ──
 
     async def _settle(self, request: CaPermissionRequest) -> None:
-        """Answer what the loop body left open: the callback's word, else the default."""
-        self._request = None
+        """Answer what the loop body left open: the callback's word, else the default.
+
+        Meanwhile the stream is read ahead: an answer that comes too late, because the turn was interrupted or the
+        time is up, is not waited for.
+        """
         assert self._session is not None
         asked = PermissionRequest(request.call_id, request.tool_name, request.input or {}, request.risk)
-        decision, by = await self._agent.answer(asked)
+        answering = asyncio.create_task(self._agent.answer(asked))
         try:
-            await self._session.decide(request.call_id, decision, by=by)
+            while not answering.done() and not await self._overtaken(request, answering):
+                pass
+            if answering.done():
+                decision, by = answering.result()
+                await self._session.decide(request.call_id, decision, by=by)
         except UnknownCallError:
             _log.debug("answered_already", call=request.call_id)
+        finally:
+            answering.cancel()
+            await asyncio.wait({answering}, timeout=1)
+        self._request = None
+
+    async def _overtaken(self, request: CaPermissionRequest, answering: asyncio.Task[Any]) -> bool:
+        """Read one event ahead while an answer is sought. True when the request does not wait any more."""
+        assert self._stream is not None
+        if self._reading is None:
+            self._reading = asyncio.create_task(_read(self._stream))
+        await asyncio.wait({answering, self._reading}, return_when=asyncio.FIRST_COMPLETED)
+        if not self._reading.done():
+            return False
+        if self._reading.exception() is not None or (recorded := self._reading.result()) is None:
+            return True
+        self._reading = None
+        self._ahead.append(recorded)
+        event = recorded.event
+        if isinstance(event, CaPermissionDecision):
+            return event.call_id == request.call_id
+        return isinstance(event, CaSessionEnded)
 
     # ── The result ──
 
@@ -309,7 +401,7 @@ class _Events:
 
     def __init__(self, handle: ChatHandle) -> None:
         self._handle = handle
-        handle.abandoned = False
+        handle.join()
 
     def __aiter__(self) -> AsyncIterator[HarnessEvent]:
         return self
@@ -321,7 +413,11 @@ class _Events:
         return event
 
     def __del__(self) -> None:
-        self._handle.abandoned = not self._handle.finished
+        self._handle.leave()
+
+
+async def _read(stream: EventStream) -> Recorded | None:
+    return await anext(stream, None)
 
 
 def _answer(message: dict[str, Any]) -> str:
@@ -329,10 +425,13 @@ def _answer(message: dict[str, Any]) -> str:
         return message["result"]
     if message.get("type") != "assistant":
         return ""
-    inner: dict[str, Any] = message.get("message") or {}
-    content: object = inner.get("content")
-    blocks = cast("list[dict[str, Any]]", content) if isinstance(content, list) else []
-    return "".join(str(block.get("text", "")) for block in blocks if block.get("type") == "text")
+    inner = message.get("message")
+    content: object = cast("dict[str, Any]", inner).get("content") if isinstance(inner, dict) else inner
+    if isinstance(content, str):
+        return content
+    blocks = cast("list[Any]", content) if isinstance(content, list) else []
+    texts = [cast("dict[str, Any]", block) for block in blocks if isinstance(block, dict)]
+    return "".join(str(block.get("text", "")) for block in texts if block.get("type") == "text")
 
 
 def _failure_of(message: dict[str, Any]) -> str | None:
@@ -344,12 +443,15 @@ def _failure_of(message: dict[str, Any]) -> str | None:
     return str(said or message.get("subtype") or "the turn failed")
 
 
-def _error_of(result: ChatResult, *, run_ended: bool) -> EngineError:
+def _error_of(result: ChatResult) -> EngineError:
+    """The failure of a turn as an error with the code of the fault itself."""
     ended = result.ended
+    run_ended = ended.error_code != TurnFailedError.code
     kind = EngineError if run_ended else TurnFailedError
+    if ended.error_code == EngineUnavailableError.code:
+        kind = EngineUnavailableError
     hint = ended.error_hint or (None if run_ended else "The session goes on: send the message again, or another one.")
     error = kind(ended.error_message or "the run failed", hint=hint)
-    if ended.error_code and ended.error_code != kind.code:
-        error.details = {"code": ended.error_code}
+    error.code = ended.error_code or kind.code
     error.result = result
     return error

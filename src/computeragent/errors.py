@@ -14,10 +14,10 @@ class ComputerAgentError(Exception):
     """The root of the family.
 
     `code` is stable and machine-readable, `hint` says what to do next, `status` is the HTTP status it maps to,
-    `details` is plain data for programs.
+    `details` is plain data for programs. An error that tells of a fault elsewhere has that fault's own `code`.
     """
 
-    code: ClassVar[str] = "INTERNAL"
+    code: str = "INTERNAL"
     status: ClassVar[int] = 500
 
     def __init__(self, message: str, *, hint: str | None = None, details: dict[str, Any] | None = None) -> None:
@@ -27,7 +27,7 @@ class ComputerAgentError(Exception):
         self.details = details
 
     def to_wire(self) -> dict[str, Any]:
-        """The error as the harness protocol spells it: `{"error": {"code", "message", "details"?}}`."""
+        """The error on the wire: `{"error": {"code", "message", "hint"?, "details"?}}`."""
         body: dict[str, Any] = {"code": self.code, "message": self.message}
         if self.hint:
             body["hint"] = self.hint
@@ -36,14 +36,16 @@ class ComputerAgentError(Exception):
         return {"error": body}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_rebuild, (type(self), self.message, self.hint, self.details))
+        return (_rebuild, (type(self), self.code, self.message, self.hint, self.details))
 
 
 def _rebuild(
-    cls: type[ComputerAgentError], message: str, hint: str | None, details: dict[str, Any] | None
+    cls: type[ComputerAgentError], code: str, message: str, hint: str | None, details: dict[str, Any] | None
 ) -> ComputerAgentError:
     error = cls.__new__(cls)
     ComputerAgentError.__init__(error, message, hint=hint, details=details)
+    if code != cls.code:
+        error.code = code
     return error
 
 
@@ -180,7 +182,7 @@ class EventsGoneError(ComputerAgentError):
         self.earliest = earliest
         super().__init__(
             f"events after {after} are no longer kept; the earliest kept event is {earliest}",
-            hint="Read from the start of the current run by leaving the id out.",
+            hint=f"Resume after {earliest - 1}, the oldest place that is still kept.",
             details={"earliest": earliest},
         )
 

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from computeragent import plugins
 from computeragent.errors import UnsupportedRuntimeError, ValidationError
@@ -27,7 +27,6 @@ from computeragent.protocol_types import (
     EngineDriver,
     IdentityLoader,
     SessionRequest,
-    SessionStore,
     Substrate,
 )
 from computeragent.settings import home
@@ -35,6 +34,9 @@ from computeragent.stores.binding import BoundStore, engine_session_id, resolve_
 from computeragent.wire.events import CaSessionEnded
 from computeragent.wire.identity import LocalSource
 from computeragent.wire.requests import Attachment
+
+if TYPE_CHECKING:
+    from computeragent.protocol_types import SessionStore  # at run time this would import the whole SDK
 
 _log = Logger("harness")
 _GIT_SECRETS = frozenset({"GITHUB_TOKEN", "GIT_TOKEN"})
@@ -128,8 +130,10 @@ class LocalHarness:
             try:
                 await channel.flush()
             finally:
-                await self.log.release(channel)
-                await placed.close()
+                try:
+                    await self.log.release(channel)
+                finally:
+                    await placed.close()
 
         async def closed() -> None:
             if self._sessions.get(session_id) is session:
@@ -192,6 +196,8 @@ class LocalHarness:
         )
         for note in manifest.notes:
             _log.warn("manifest_note", agent=manifest.name, note=note)
+            if self._progress is not None:
+                self._progress(f"note: {note}")
         return replace(manifest, sha=manifest.sha or fetched.sha)
 
 
