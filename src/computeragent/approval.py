@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
+import select
 import sys
+import termios
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal, TextIO, cast
 
@@ -32,7 +36,8 @@ def tty_approval(
 
     Calls of a risk strictly below `risk_gate` are allowed unasked; ``none`` asks for every call, as does a call
     without a risk. Answers: ``a`` allow, ``d`` deny, ``m`` modify (then one line of JSON), Enter for
-    `default_decision`; the end of input denies. One call is asked at a time.
+    `default_decision`; the end of input denies. One call is asked at a time. What was typed before the question
+    was shown is no answer to it, and a question that is no longer open (the turn was interrupted) is taken back.
     """
     turn = asyncio.Lock()
 
@@ -40,51 +45,93 @@ def tty_approval(
         if _below(request.risk, risk_gate):
             return PermissionDecision(decision="allow")
         async with turn:
-            return await asyncio.to_thread(_prompt, request, default_decision, stdin or sys.stdin, stdout or sys.stdout)
+            terminal = _Terminal(stdin or sys.stdin, stdout or sys.stdout)
+            asking = asyncio.ensure_future(asyncio.to_thread(_prompt, request, default_decision, terminal))
+            try:
+                return await asyncio.shield(asking)
+            except asyncio.CancelledError:
+                terminal.hang_up()
+                await asyncio.wait({asking}, timeout=1)
+                raise
 
     return ask
 
 
 def describe(request: PermissionRequest) -> str:
-    """A call in one line: the shell command, the file, or the input as JSON; cut to 400 characters."""
+    """A call in one line: the shell command, the file, or the input as JSON; cut to 400 characters.
+
+    What a terminal would obey or hide (escape sequences, reversed text) is spelled out.
+    """
     shown = request.input.get("command") or request.input.get("file_path") or to_json(request.input).decode()
-    text = " ".join(str(shown).split())
-    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+    text = printable(" ".join(str(shown).split()))
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… (and {len(text) - _SHOWN:,} characters more)"
+
+
+def printable(text: str) -> str:
+    """Text in which characters that cannot be seen are spelled out, as in a Python string."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _below(risk: str | None, gate: str) -> bool:
     return risk is not None and gate != "none" and _ORDER.index(risk) < _ORDER.index(gate)
 
 
-def _prompt(request: PermissionRequest, default: str, stdin: TextIO, stdout: TextIO) -> PermissionDecision:
-    print(f"\n{request.tool_name} ({request.risk or 'unknown'} risk): {describe(request)}", file=stdout)
+class _Terminal:
+    """Where a question is asked. `hang_up` ends the wait for an answer, as the end of input does."""
+
+    def __init__(self, stdin: TextIO, stdout: TextIO) -> None:
+        self._stdin = stdin
+        self._stdout = stdout
+        self._gone = threading.Event()
+
+    def hang_up(self) -> None:
+        self._gone.set()
+
+    def forget(self) -> None:
+        """Drop what was typed already."""
+        if self._stdin.isatty():
+            with contextlib.suppress(termios.error, OSError):
+                termios.tcflush(self._stdin, termios.TCIFLUSH)
+
+    def say(self, text: str, end: str = "\n") -> None:
+        print(text, end=end, file=self._stdout, flush=True)
+
+    def ask(self, question: str) -> str:
+        """The line that is typed; empty at the end of input."""
+        self.say(question, end="")
+        while self._stdin.isatty() and not select.select([self._stdin], [], [], 0.1)[0]:
+            if self._gone.is_set():
+                self.say("")
+                return ""
+        return self._stdin.readline()
+
+
+def _prompt(request: PermissionRequest, default: str, terminal: _Terminal) -> PermissionDecision:
+    terminal.forget()
+    terminal.say(f"\n{printable(request.tool_name)} ({request.risk or 'unknown'} risk): {describe(request)}")
     while True:
-        print(f"[a]llow, [d]eny, [m]odify (Enter: {default})? ", end="", file=stdout, flush=True)
-        line = stdin.readline()
-        answer = line.strip().lower()
+        line = terminal.ask(f"[a]llow, [d]eny, [m]odify (Enter: {default})? ")
+        answer = line.strip().lower() or default
         if not line:
             return PermissionDecision(decision="deny", reason="no answer at the terminal")
-        if not answer:
-            answer = default
         if answer in {"a", "allow"}:
             return PermissionDecision(decision="allow")
         if answer in {"d", "deny"}:
             return PermissionDecision(decision="deny", reason="denied at the terminal")
         if answer in {"m", "modify"}:
-            changed = _read_input(stdin, stdout)
+            changed = _read_input(terminal)
             if changed is not None:
                 return PermissionDecision(decision="modify", input=changed)
 
 
-def _read_input(stdin: TextIO, stdout: TextIO) -> dict[str, Any] | None:
-    print("new input as one line of JSON: ", end="", file=stdout, flush=True)
+def _read_input(terminal: _Terminal) -> dict[str, Any] | None:
     try:
-        value = from_json(stdin.readline())
+        value = from_json(terminal.ask("new input as one line of JSON: "))
     except msgspec.DecodeError as error:
-        print(f"not JSON: {error}", file=stdout)
+        terminal.say(f"not JSON: {error}")
         return None
     if not isinstance(value, dict):
-        print("the input must be a JSON object", file=stdout)
+        terminal.say("the input must be a JSON object")
         return None
     return cast("dict[str, Any]", value)
 

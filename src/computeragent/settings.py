@@ -19,14 +19,20 @@ def home(*parts: str) -> Path:
     """The state folder, or a folder in it; created with mode 0700 when missing."""
     root = os.environ.get("COMPUTERAGENT_HOME")
     if root:
-        base = Path(root).expanduser()
+        base = Path(root).expanduser().absolute()
     else:
         state = os.environ.get("XDG_STATE_HOME")
         base = (Path(state) if state else Path.home() / ".local" / "state") / "computeragent"
     path = base.joinpath(*parts)
     if not path.is_dir():
-        base.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            base.mkdir(parents=True, exist_ok=True, mode=0o700)
+            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise ValidationError(
+                f"the state folder {path} cannot be made: {error.strerror}",
+                hint="Point COMPUTERAGENT_HOME at a folder that you may write to.",
+            ) from error
     return path
 
 

@@ -8,9 +8,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from rich.console import Console
-
 from computeragent import __version__, plugins
+from computeragent.cli.render import terminal
 from computeragent.engines.claude_process import find_cli
 from computeragent.identity.loading import default_loader
 from computeragent.identity.sources import fetch, parse_source
@@ -39,7 +38,7 @@ def version(args: argparse.Namespace) -> int:
 
 
 async def _validate(source: IdentitySource, engine: str, state: Path) -> int:
-    console = Console(highlight=False)
+    console = terminal()
     trusted = isinstance(source, LocalSource)
     fetched = await fetch(source, into=state.with_name("source"), in_place=trusted)
     name = default_loader(fetched.path)

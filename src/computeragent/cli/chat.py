@@ -12,6 +12,7 @@ from rich.console import Console
 
 from computeragent.chat import ChatHandle
 from computeragent.cli.main import report
+from computeragent.cli.render import terminal
 from computeragent.cli.run import make_agent, show_turn
 from computeragent.errors import ComputerAgentError, EngineError
 from computeragent.settings import home
@@ -19,7 +20,7 @@ from computeragent.settings import home
 
 def chat(args: argparse.Namespace) -> int:
     """The command. The event loop runs during turns; between them the program waits at the prompt."""
-    console = Console(highlight=False)
+    console = terminal()
     save_history = _history()
     agent = make_agent(args)
     with asyncio.Runner() as runner:
@@ -38,6 +39,8 @@ def chat(args: argparse.Namespace) -> int:
 def _turn(runner: asyncio.Runner, handle: ChatHandle, console: Console) -> None:
     try:
         runner.run(show_turn(handle, console))
+    except asyncio.CancelledError:
+        console.print("ended", style="yellow")
     except EngineError as error:
         report(error)  # the next turn may do better: it starts a new run where this one ended
     except ComputerAgentError as error:

@@ -18,6 +18,7 @@ from rich.text import Text
 from computeragent.agent import ComputerAgent
 from computeragent.approval import describe, tty_approval
 from computeragent.cli import sessions
+from computeragent.cli.render import terminal
 from computeragent.cli.run import show_turn
 from computeragent.dialects.model import ToolCall
 from computeragent.eventlog import SqliteEventLog
@@ -42,7 +43,7 @@ _SUMMARY = (
 
 def demo(args: argparse.Namespace) -> int:
     """The command."""
-    console = Console(highlight=False)
+    console = terminal()
     folder = Path(args.dir or tempfile.mkdtemp(prefix="computeragent-demo-")).resolve()
     repository = folder / "orders"
     repository.mkdir(parents=True, exist_ok=True)
@@ -77,12 +78,14 @@ async def _demo(args: argparse.Namespace, console: Console, repository: Path) ->
         await asyncio.to_thread(sessions.ls, argparse.Namespace(limit=5, json=False))
 
         command = ["run", str(repository), "--session-id", session_id, "--yes", "-m", FOLLOW_UP]
-        for name, value in envs.items():
-            command += ["--env", f"{name}={value}"]
+        for name in envs:
+            command += ["--env", name]  # by name: a key has no place on a command line
         shown = f'computeragent run {repository} --session-id {session_id} -m "{FOLLOW_UP}"'
         _heading(console, "4. A second process resumes it: the agent remembers", shown)
         sys.stdout.flush()
-        done = await asyncio.to_thread(subprocess.run, [sys.executable, "-m", "computeragent", *command], check=False)
+        done = await asyncio.to_thread(
+            subprocess.run, [sys.executable, "-m", "computeragent", *command], env=os.environ | envs, check=False
+        )
     console.print(f"\nEverything is in {repository.parent}; look around, or remove it.", style="dim")
     return done.returncode
 

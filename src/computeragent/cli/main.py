@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -31,23 +32,42 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 0
     module, _, function = args.handler.partition(":")
+    _quiet_log()
     try:
-        return int(getattr(import_module(f"computeragent.cli.{module}"), function)(args) or 0)
+        status = int(getattr(import_module(f"computeragent.cli.{module}"), function)(args) or 0)
+        sys.stdout.flush()
+        return status  # noqa: TRY300 - a reader that has gone is noticed by the flush
     except ComputerAgentError as error:
         report(error)
         return 1
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        sys.stderr.close()  # whoever read us has gone; nothing is left to say to anyone
+        # Whoever read us has gone; what Python would still flush at its end goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if os.environ.get("COMPUTERAGENT_LOG") == "debug" or getattr(args, "debug", False):
+            raise
+        hint = "This should not happen. COMPUTERAGENT_LOG=debug shows where it did."
+        report(ComputerAgentError(f"{type(error).__name__}: {error}", hint=hint))
         return 1
 
 
 def report(error: ComputerAgentError) -> None:
     """One line of error and one of hint, on stderr."""
-    print(f"error[{error.code}]: {' '.join(error.message.split())}", file=sys.stderr)
+    from computeragent.approval import printable
+
+    print(f"error[{error.code}]: {printable(' '.join(error.message.split()))}", file=sys.stderr)
     if error.hint:
-        print(f"hint: {error.hint}", file=sys.stderr)
+        print(f"hint: {printable(' '.join(error.hint.split()))}", file=sys.stderr)
+
+
+def _quiet_log() -> None:
+    """Without COMPUTERAGENT_LOG or --debug there is no log: what a person must know, the command says itself."""
+    import logging
+
+    logging.getLogger("computeragent").addHandler(logging.NullHandler())
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import sys
 import time
 from typing import Any, cast
 
 from rich.console import Console
 from rich.text import Text
 
-from computeragent.approval import describe
+from computeragent.approval import describe, printable
 from computeragent.protocol_types import PermissionRequest
 from computeragent.wire.events import (
     CaPermissionDecision,
@@ -21,6 +23,14 @@ from computeragent.wire.usage import UsageRollup
 
 Json = dict[str, Any]
 _RESULT_WIDTH = 100
+_PIPE_WIDTH = 200
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # what a model says must not steer the terminal
+
+
+def terminal() -> Console:
+    """The console of a command: nothing that is printed is markup, and into a pipe lines may be long."""
+    width = None if sys.stdout.isatty() else _PIPE_WIDTH
+    return Console(highlight=False, markup=False, emoji=False, width=width)
 
 
 class TurnView:
@@ -44,7 +54,7 @@ class TurnView:
             how = "resumed" if event.resumed else event.engine
             self._note(f"{identity.name} {identity.version}{sha} · {how}", "dim")
         elif isinstance(event, CaPermissionDecision):
-            if event.decision == "deny":
+            if event.decision == "deny" and event.call_id not in self._calls:  # else its result says so
                 self._note(f"✗ {event.tool_name} denied: {event.reason or 'no reason given'}", "red")
         elif isinstance(event, CaSessionEnded) and event.reason not in {"complete", "error"}:
             self._note(f"ended: {event.reason.replace('_', ' ')}", "yellow")
@@ -62,7 +72,8 @@ class TurnView:
         elif kind == "assistant" and payload.get("parent_tool_use_id") is None:
             for block in _blocks(payload):
                 if block.get("type") == "text" and not self._streamed:
-                    self._console.print(Text(str(block.get("text", ""))))
+                    self._say(str(block.get("text", "")))
+                    self.close_line()
                 elif block.get("type") == "tool_use":
                     self._call(block)
         elif kind == "user":
@@ -77,10 +88,15 @@ class TurnView:
         if event.get("type") == "message_start":
             self._streamed = False
         elif event.get("type") == "content_block_delta" and delta.get("type") == "text_delta":
-            self._console.print(Text(str(delta.get("text", ""))), end="", soft_wrap=True)
-            self._streamed = self._line_open = True
+            self._say(str(delta.get("text", "")))
+            self._streamed = True
         elif event.get("type") == "content_block_stop":
             self.close_line()
+
+    def _say(self, text: str) -> None:
+        """Put text out as it is, without breaking lines that the model did not break."""
+        self._console.out(_CONTROLS.sub("", text), end="", highlight=False)
+        self._line_open = self._line_open or bool(text)
 
     def _call(self, block: Json) -> None:
         tool, tool_input = str(block.get("name")), cast("Json", block.get("input") or {})
@@ -103,7 +119,7 @@ class TurnView:
 
     def _note(self, text: str, style: str) -> None:
         self.close_line()
-        self._console.print(Text(text, style=style), overflow="ellipsis", no_wrap=True)
+        self._console.print(Text(printable(text), style=style), overflow="ellipsis", no_wrap=True)
 
 
 def footer(usage: UsageRollup, duration_ms: float, session_id: str) -> str:

@@ -17,7 +17,7 @@ from rich.console import Console
 from computeragent.agent import ComputerAgent
 from computeragent.approval import tty_approval
 from computeragent.chat import ChatHandle, ChatResult
-from computeragent.cli.render import TurnView, footer
+from computeragent.cli.render import TurnView, footer, terminal
 from computeragent.errors import EngineError, ValidationError
 from computeragent.eventlog import SqliteEventLog
 from computeragent.protocol_types import PermissionRequest, ToolCallback
@@ -28,17 +28,19 @@ from computeragent.wire.requests import Attachment, PermissionDecision
 
 def run(args: argparse.Namespace) -> int:
     """The command."""
-    return asyncio.run(_run(args))
+    try:
+        return asyncio.run(_run(args))
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
 
 
 async def _run(args: argparse.Namespace) -> int:
     message = _message(args.message)
-    console = Console(highlight=False)
     async with make_agent(args, attachments=[_attach(path) for path in args.attach]) as agent:
         handle = agent.chat(message)
         if args.json:
             return await _as_json(handle)
-        return await show_turn(handle, console)
+        return await show_turn(handle, terminal())
 
 
 async def show_turn(handle: ChatHandle, console: Console) -> int:
@@ -55,21 +57,23 @@ async def show_turn(handle: ChatHandle, console: Console) -> int:
             console.print(footer(error.result.usage, error.result.duration_ms, error.result.session_id), style="dim")
         raise
     console.print(footer(result.usage, result.duration_ms, result.session_id), style="dim")
-    return {"complete": 0, "cancelled": 130}.get(result.ended.reason, 1)
+    return _status(result)
 
 
 async def _as_json(handle: ChatHandle) -> int:
-    reason = "complete"
     with cancelling(handle):
         async for event in handle:
-            sys.stdout.write(encode_event(event).decode() + "\n")
-            sys.stdout.flush()
-            reason = getattr(event, "reason", None) or reason if event.kind == "ca_session_ended" else reason
-    return {"complete": 0, "cancelled": 130}.get(reason, 1)
+            sys.stdout.buffer.write(encode_event(event) + b"\n")
+            sys.stdout.buffer.flush()
+    return _status(await handle.result())
+
+
+def _status(result: ChatResult) -> int:
+    return {"complete": 0, "cancelled": 130}.get(result.ended.reason, 1)
 
 
 class cancelling:  # noqa: N801 - reads as a statement: with cancelling(handle)
-    """While active, Ctrl-C ends the handle's turn, and a second Ctrl-C the program."""
+    """While active, Ctrl-C ends the handle's turn; a second one, or one before the turn began, the program."""
 
     def __init__(self, handle: ChatHandle) -> None:
         self._handle = handle
@@ -83,7 +87,7 @@ class cancelling:  # noqa: N801 - reads as a statement: with cancelling(handle)
         self._loop.remove_signal_handler(signal.SIGINT)
 
     def _interrupt(self, main: asyncio.Task[Any] | None) -> None:
-        if self._task is None:
+        if self._task is None and self._handle.started:
             self._task = self._loop.create_task(self._handle.cancel())
         elif main is not None:
             main.cancel()
@@ -141,11 +145,13 @@ def _source(text: str) -> Any:
 
 
 def _message(given: str | None) -> str:
-    if given is not None and given != "-":
-        return given
     if given is None and sys.stdin.isatty():
         raise ValidationError("no message", hint='Pass -m "…", or pipe the message in.')
-    return sys.stdin.read()
+    piped = given is None or given == "-"
+    message = sys.stdin.buffer.read().decode("utf-8", "replace") if piped else str(given)
+    if not message.strip():
+        raise ValidationError("the message is empty", hint='Pass -m "…", or pipe the message in.')
+    return message
 
 
 def _options(args: argparse.Namespace) -> dict[str, Any]:

@@ -9,18 +9,22 @@ import sys
 import time
 
 import msgspec
-from rich.console import Console
+from msgspec.structs import replace
 from rich.table import Table
 
-from computeragent.cli.render import TurnView
+from computeragent.approval import printable
+from computeragent.cli.render import TurnView, terminal
 from computeragent.errors import NotFoundError, SessionLiveError
 from computeragent.eventlog import SessionSummary, SqliteEventLog
+from computeragent.ids import check_session_id
 from computeragent.settings import home
+from computeragent.stores.file import FileSessionStore
 from computeragent.stores.sqlite import SqliteSessionStore
 from computeragent.wire.events import CaTurnStarted
 from computeragent.wire.requests import UserMessage
 
 _DAY = 86_400
+_ALL = 1_000_000
 
 
 def ls(args: argparse.Namespace) -> int:
@@ -34,7 +38,8 @@ def ls(args: argparse.Namespace) -> int:
         print("no sessions yet; `computeragent run` makes one", file=sys.stderr)
         return 0
     rows = [
-        (s.session_id, s.agent, s.status, str(s.turns), f"${s.cost_usd:.4f}", _ago(s.updated), s.title) for s in found
+        (s.session_id, printable(s.agent), s.status, str(s.turns), f"${s.cost_usd:.4f}", _ago(s.updated), s.title)
+        for s in found
     ]
     table = Table(box=None, pad_edge=False, header_style="dim", expand=True)
     for index, name in enumerate(("SESSION", "AGENT", "STATUS", "TURNS", "COST", "LAST")):
@@ -43,8 +48,8 @@ def ls(args: argparse.Namespace) -> int:
         table.add_column(name, justify=justify, no_wrap=True, min_width=width)
     table.add_column("TITLE", no_wrap=True, overflow="ellipsis", ratio=1)
     for row in rows:
-        table.add_row(*row)
-    Console(highlight=False, width=None if sys.stdout.isatty() else 160).print(table)
+        table.add_row(*row[:-1], printable(row[-1]))
+    terminal().print(table)
     return 0
 
 
@@ -64,7 +69,9 @@ def rm(args: argparse.Namespace) -> int:
 async def _sessions(limit: int) -> list[SessionSummary]:
     log = SqliteEventLog()
     try:
-        return await log.sessions(limit)
+        dead = set(await log.orphans())
+        found = await log.sessions(limit)
+        return [replace(s, status="interrupted") if s.live and s.session_id in dead else s for s in found]
     finally:
         await log.close()
 
@@ -73,7 +80,7 @@ async def _show(prefix: str, *, as_json: bool) -> int:
     log = SqliteEventLog()
     try:
         session_id = await _resolve(log, prefix)
-        view = TurnView(console := Console(highlight=False))
+        view = TurnView(console := terminal())
         after = -1
         while page := await log.read(session_id, after):
             for recorded in page:
@@ -81,7 +88,7 @@ async def _show(prefix: str, *, as_json: bool) -> int:
                     print(recorded.data.decode())
                     continue
                 if isinstance(recorded.event, CaTurnStarted) and recorded.event.message is not None:
-                    console.print(f"› {_typed(recorded.event.message)}", style="bold")
+                    console.print(f"› {printable(_typed(recorded.event.message))}", style="bold")
                 view.show(recorded.event)
             after = page[-1].id
         view.close_line()
@@ -91,21 +98,26 @@ async def _show(prefix: str, *, as_json: bool) -> int:
 
 
 async def _remove(session_id: str) -> None:
-    log, store = SqliteEventLog(), SqliteSessionStore()
+    check_session_id(session_id)
+    log, database, files = SqliteEventLog(), SqliteSessionStore(), FileSessionStore()
     try:
-        live = next((s for s in await log.sessions(1_000) if s.session_id == session_id and s.live), None)
-        if live is not None and session_id not in await log.orphans():
+        found = next((s for s in await log.sessions(_ALL) if s.session_id == session_id), None)
+        if found is None:
+            hint = "`computeragent sessions ls` lists them; give the whole id."
+            raise NotFoundError(f"session {session_id!r} not found", hint=hint)
+        if found.live and session_id not in await log.orphans():
             raise SessionLiveError(f"session {session_id} is running", hint="Delete it when it has ended.")
+        for store in (database, files):
+            await store.delete({"project_key": "computeragent", "session_id": session_id})
         await log.delete(session_id)
-        await store.delete({"project_key": "computeragent", "session_id": session_id})
     finally:
         await log.close()
-        await store.close()
+        await database.close()
 
 
 async def _resolve(log: SqliteEventLog, prefix: str) -> str:
     """A session id from its beginning."""
-    matches = [s.session_id for s in await log.sessions(1_000) if s.session_id.startswith(prefix)]
+    matches = [s.session_id for s in await log.sessions(_ALL) if s.session_id.startswith(prefix)]
     if prefix in matches:
         return prefix
     if len(matches) == 1:
