@@ -11,7 +11,7 @@ import asyncio
 import time
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -99,6 +99,7 @@ class Channel:
         self.next_id = newest + 1
         self.run_start = run_start
         self.failure: Exception | None = None
+        self.on_broken: Callable[[Exception], None] | None = None
         self._backend = backend
         self._retention = retention
         self._committed = newest
@@ -185,6 +186,8 @@ class Channel:
         self.failure = failure
         self._live = False
         self._wake()
+        if self.on_broken is not None:
+            self.on_broken(failure)
 
     # ── Reading ──
 

@@ -91,6 +91,7 @@ class LocalSession:
         self._turn_ended = asyncio.Event()
         self._released_event = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        channel.on_broken = self._break_off
 
     @property
     def status(self) -> Literal["running", "completed", "cancelled", "errored"]:
@@ -236,14 +237,18 @@ class LocalSession:
             try:
                 self._channel.append(event)
             except ComputerAgentError as error:
-                # The log is broken: nothing more can be recorded, so the run stops here. Readers were told.
-                self.ended = CaSessionEnded(
-                    session_id=self.id, reason="error", error_message=str(error), error_code=error.code
-                )
-                self.chain.close("the session ended")
-                self.turns.drop()
-                self._turn_ended.set()
-                self.cancel_event.set()
+                self._break_off(error)
+
+    def _break_off(self, failure: Exception) -> None:
+        """The log is broken: nothing more can be recorded, so the run stops here. Readers were told."""
+        if self.ended is not None:
+            return
+        code = failure.code if isinstance(failure, ComputerAgentError) else EngineError.code
+        self.ended = CaSessionEnded(session_id=self.id, reason="error", error_message=str(failure), error_code=code)
+        self.chain.close("the session ended")
+        self.turns.drop()
+        self._turn_ended.set()
+        self.cancel_event.set()
 
     # ── What callers do ──
 
