@@ -7,10 +7,10 @@ import gc
 from collections.abc import AsyncIterator
 
 import pytest
-from puppets import drain, kinds, until
 
 from computeragent.errors import EventIdAheadError, EventsGoneError, NotFoundError, SessionLiveError
 from computeragent.eventlog import Channel, ChannelStream, EventLog, MemoryEventLog, Retention, SqliteEventLog
+from puppets import drain, kinds, until
 
 from .events import ended, said, spent, started, turn
 
@@ -155,7 +155,9 @@ async def test_an_event_is_encoded_once_and_its_bytes_are_what_readers_share(log
     channel.append(started())
     channel.append(said("ü"))
     first, second = await anext(channel.stream(0)), await anext(channel.stream(0))
-    assert first.data == second.data == '{"kind":"sdk_message","sessionId":"s","payload":{"type":"x","text":"ü"}}'.encode()
+    assert (
+        first.data == second.data == '{"kind":"sdk_message","sessionId":"s","payload":{"type":"x","text":"ü"}}'.encode()
+    )
 
 
 async def test_an_event_that_cannot_be_encoded_takes_no_id(log: EventLog):

@@ -12,11 +12,11 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from puppets import drain, kinds, request
 
 from computeragent.errors import EventLogError, NotFoundError, SessionLiveError
 from computeragent.eventlog import SqliteEventLog
 from computeragent.harness import LocalHarness
+from puppets import drain, kinds, request
 
 from .events import ended, said, started, turn
 

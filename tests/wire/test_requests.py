@@ -47,7 +47,10 @@ def test_what_is_absent_stays_off_the_wire():
 @pytest.mark.parametrize(
     ("data", "source"),
     [
-        ({"type": "git", "url": "https://h/r", "ref": "v1", "subdir": "a"}, GitSource(url="https://h/r", ref="v1", subdir="a")),
+        (
+            {"type": "git", "url": "https://h/r", "ref": "v1", "subdir": "a"},
+            GitSource(url="https://h/r", ref="v1", subdir="a"),
+        ),
         ({"type": "local", "path": "/a"}, LocalSource(path="/a")),
         ({"type": "inline", "manifest": {"name": "n"}}, InlineSource(manifest={"name": "n"}, files={})),
     ],

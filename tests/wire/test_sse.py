@@ -81,9 +81,10 @@ def test_an_unfinished_frame_is_not_given():
 def test_a_frame_beyond_the_bound_is_refused_whether_it_is_one_line_or_many():
     for chunks in ([b"data: " + b"x" * 60] * 2, [b"data: " + b"x" * 30 + b"\n"] * 4):
         decoder = SseDecoder(max_frame=100)
+        *held, too_much = chunks
+        assert [decoder.feed(chunk) for chunk in held] == [[]] * len(held)
         with pytest.raises(ValueError, match="a server-sent event is larger than 100 bytes"):
-            for chunk in chunks:
-                decoder.feed(chunk)
+            decoder.feed(too_much)
 
 
 def test_the_bound_is_on_one_frame_not_on_the_stream():

@@ -121,10 +121,12 @@ class LocalHarness:
             store, project_key=request.project_key, session_id=session_id, engine_id=engine_session_id(session_id)
         )
         envs = {name: value for name, value in request.envs.items() if name not in _GIT_SECRETS}
+        resumed = request.session_id is not None and bool(
+            await bound.load({"project_key": request.project_key, "session_id": session_id})
+        )
+        await _attach(LocalWorkspace(fetched.path), request.attachments)
         substrate = self._substrate or plugins.resolve_substrate("local")
         placed = await substrate.boot(workspace=fetched.path, envs=envs, limits={})
-        workspace = LocalWorkspace(placed.workspace_path)
-        await _attach(workspace, request.attachments)
 
         async def released() -> None:
             try:
@@ -144,7 +146,7 @@ class LocalHarness:
         session = LocalSession(
             channel=channel,
             engine=engine,
-            workspace=workspace,
+            workspace=LocalWorkspace(placed.workspace_path),
             policy=request.policy,
             approval_timeout=request.approval_timeout,
             released=released,
@@ -169,10 +171,11 @@ class LocalHarness:
             trusted=trusted,
             library_mode=self._library_mode,
         )
-        resumed = request.session_id is not None and bool(
-            await bound.load({"project_key": request.project_key, "session_id": session_id})
-        )
-        session.start(context, resumed=resumed)
+        try:
+            session.start(context, resumed=resumed)
+        except BaseException:
+            await placed.close()
+            raise
         _log.info("session_start", session=session_id, engine=engine.name, agent=manifest.name, resumed=resumed)
         return session
 
