@@ -35,7 +35,7 @@ class Terminal:
             stdout=slave,
             stderr=slave,
             start_new_session=True,
-            preexec_fn=_take_terminal,
+            preexec_fn=_take_terminal,  # noqa: PLW1509 - no thread of a test holds a lock that it needs
         )
         os.close(slave)
 
@@ -70,6 +70,10 @@ class Terminal:
         while self._pump(deadline - time.monotonic()):
             pass
         return self.process.wait(max(deadline - time.monotonic(), 0.1))
+
+    def read(self, timeout: float) -> None:
+        """Take in what is shown within this time."""
+        self._pump(timeout)
 
     def _pump(self, timeout: float) -> bool:
         """Read what is there; False at the end, or when the time is up."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import shlex
 import sys
 from collections.abc import Callable
 
@@ -31,9 +32,19 @@ def chat(args: argparse.Namespace) -> int:
         finally:
             runner.run(agent.dispose())
             save_history()
-    if agent.session_id:
-        console.print(f"resume with: computeragent chat --session-id {agent.session_id}", style="dim")
+    if agent.session_id and args.session_store != "memory":
+        console.print(f"resume with: {_resume(args, agent.session_id)}", style="dim", soft_wrap=True)
     return 0
+
+
+def _resume(args: argparse.Namespace, session_id: str) -> str:
+    """The command line that goes on with this conversation."""
+    source = args.source or args.source_flag
+    command = ["computeragent", "chat", *([source] if source else []), "--session-id", session_id]
+    for flag, value in (("--engine", args.engine), ("--loader", args.loader), ("--model", args.model)):
+        command += [flag, value] if value else []
+    command += ["--session-store", args.session_store] if args.session_store != "sqlite" else []
+    return shlex.join(command)
 
 
 def _turn(runner: asyncio.Runner, handle: ChatHandle, console: Console) -> None:

@@ -130,8 +130,8 @@ def _agent_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--session-id", metavar="ID", help="resume this session, or start it under this id")
     parser.add_argument("--session-store", metavar="KIND", default="sqlite", help="memory, file or sqlite (default)")
     parser.add_argument("--permission-mode", metavar="MODE", help="the engine's own mode; every call is still asked")
-    parser.add_argument("--max-turns", type=int, metavar="N", help="model calls per turn at most")
-    parser.add_argument("--budget", type=float, metavar="USD", help="end the run when it has cost more")
+    parser.add_argument("--max-turns", type=_count, metavar="N", help="model calls per turn at most")
+    parser.add_argument("--budget", type=_amount, metavar="USD", help="end the run when it has cost more")
     parser.add_argument(
         "--env", action="append", default=[], metavar="NAME[=VALUE]", help="an environment variable for the engine"
     )
@@ -162,7 +162,7 @@ def _add_simulate(commands: Commands) -> None:
     )
     simulate.add_argument("script", nargs="?", help="a YAML script; without one every message is echoed")
     simulate.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
-    simulate.add_argument("--port", type=int, default=8399, help="port; 0 picks a free one (default: 8399)")
+    simulate.add_argument("--port", type=_port, default=8399, help="port; 0 picks a free one (default: 8399)")
     simulate.add_argument("--require-key", metavar="KEY", help="refuse requests without this API key")
     simulate.add_argument("--check", action="store_true", help="only check the script")
     simulate.set_defaults(handler="simulate:simulate")
@@ -173,7 +173,7 @@ def _add_sessions(commands: Commands) -> None:
     sessions.set_defaults(handler="sessions:ls", limit=20, json=False)
     actions = sessions.add_subparsers(metavar="ACTION")
     ls = actions.add_parser("ls", help="the sessions used last")
-    ls.add_argument("--limit", type=int, default=20, help="how many at most (default: 20)")
+    ls.add_argument("--limit", type=_count, default=20, help="how many at most (default: 20)")
     ls.add_argument("--json", action="store_true", help="one line of JSON per session")
     ls.set_defaults(handler="sessions:ls")
     show = actions.add_parser("show", help="what happened in a session")
@@ -193,6 +193,27 @@ def _add_agent(commands: Commands) -> None:
     validate.add_argument("source", nargs="?", default=".", help="a directory or git URL (default: .)")
     validate.add_argument("--engine", default="claude-agent-sdk", help="the engine to read it for")
     validate.set_defaults(handler="agents:validate")
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more, not {value}")
+    return value
+
+
+def _amount(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be more than 0, not {text}")
+    return value
+
+
+def _port(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 65_535:
+        raise argparse.ArgumentTypeError(f"must be between 0 and 65535, not {value}")
+    return value
 
 
 if __name__ == "__main__":

@@ -95,7 +95,8 @@ class TurnView:
 
     def _say(self, text: str) -> None:
         """Put text out as it is, without breaking lines that the model did not break."""
-        self._console.out(_CONTROLS.sub("", text), end="", highlight=False)
+        self._console.file.write(_CONTROLS.sub("", text))
+        self._console.file.flush()
         self._line_open = self._line_open or bool(text)
 
     def _call(self, block: Json) -> None:

@@ -53,7 +53,7 @@ async def show_turn(handle: ChatHandle, console: Console) -> int:
     try:
         result = await handle.result()
     except EngineError as error:
-        if isinstance(error.result, ChatResult):
+        if isinstance(error.result, ChatResult) and error.result.usage.total_tokens:
             console.print(footer(error.result.usage, error.result.duration_ms, error.result.session_id), style="dim")
         raise
     console.print(footer(result.usage, result.duration_ms, result.session_id), style="dim")
@@ -136,10 +136,10 @@ def _unattended(request: PermissionRequest) -> PermissionDecision:
 def _source(text: str) -> Any:
     if text.startswith("inline:"):
         try:
-            return {"type": "inline"} | from_json(text.removeprefix("inline:"))
-        except (msgspec.DecodeError, TypeError) as error:
+            return {"type": "inline"} | msgspec.json.decode(text.removeprefix("inline:"), type=dict[str, Any])
+        except msgspec.DecodeError as error:
             raise ValidationError(
-                f"the inline source is not JSON: {error}", hint='Such as inline:{"manifest":{"name":"hello"}}.'
+                f"the inline source is not a JSON object: {error}", hint='Such as inline:{"manifest":{"name":"hello"}}.'
             ) from error
     return Path(text) if Path(text).is_dir() else text
 

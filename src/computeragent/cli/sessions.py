@@ -21,7 +21,7 @@ from computeragent.settings import home
 from computeragent.stores.file import FileSessionStore
 from computeragent.stores.sqlite import SqliteSessionStore
 from computeragent.wire.events import CaTurnStarted
-from computeragent.wire.requests import UserMessage
+from computeragent.wire.requests import UserInput
 
 _DAY = 86_400
 _ALL = 1_000_000
@@ -127,7 +127,7 @@ async def _resolve(log: SqliteEventLog, prefix: str) -> str:
     raise NotFoundError(f"session {prefix!r} not found", hint="`computeragent sessions ls` lists them.")
 
 
-def _typed(message: UserMessage) -> str:
+def _typed(message: UserInput) -> str:
     if isinstance(message.content, str):
         return message.content
     return " ".join(str(block.get("text") or f"[{block.get('type')}]") for block in message.content)

@@ -7,7 +7,7 @@ import asyncio
 import sys
 from datetime import datetime
 
-from computeragent.errors import ScriptError
+from computeragent.errors import ValidationError
 from computeragent.testing.models import ModelSimulator, RecordedRequest, load_script
 from computeragent.testing.models.script import Script
 
@@ -25,9 +25,8 @@ def simulate(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
     except OSError as error:
-        raise ScriptError(
-            f"cannot listen on {args.host}:{args.port}: {error.strerror}", hint="Choose another --port; 0 takes any."
-        ) from error
+        hint = "Choose another --host or --port; port 0 takes any that is free."
+        raise ValidationError(f"cannot listen on {args.host}:{args.port}: {error.strerror}", hint=hint) from error
     return 0
 
 
