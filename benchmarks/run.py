@@ -21,7 +21,7 @@ from computeragent.protocol_types import (
     EngineEvent,
     LocalSource,
     SessionRequest,
-    UserMessage,
+    UserInput,
 )
 
 EVENTS = 5_000
@@ -99,8 +99,8 @@ async def overhead() -> None:
 
 
 async def _bare() -> float:
-    async def one() -> AsyncIterator[UserMessage]:
-        yield UserMessage(content="go")
+    async def one() -> AsyncIterator[UserInput]:
+        yield UserInput(content="go")
 
     class Context:
         user_message_queue = one()
@@ -116,7 +116,7 @@ async def _events(log: EventLog) -> float:
     with tempfile.TemporaryDirectory() as folder:
         session = await harness.open(SessionRequest(source=LocalSource(path=folder), engine=BurstEngine(EVENTS)))
         began = time.perf_counter()
-        await session.send(UserMessage(content="go"))
+        await session.send(UserInput(content="go"))
         async for recorded in session.events():
             if getattr(recorded.event, "ends_turn", False):
                 break
@@ -132,7 +132,7 @@ async def _turns(log: EventLog) -> float:
         stream = session.events()
         began = time.perf_counter()
         for _ in range(TURNS):
-            await session.send(UserMessage(content="go"))
+            await session.send(UserInput(content="go"))
             async for recorded in stream:
                 if getattr(recorded.event, "ends_turn", False):
                     break
@@ -164,7 +164,7 @@ async def many_sessions() -> None:
 
 async def _one_turn(session: object) -> None:
     stream = session.events(session.newest)  # type: ignore[attr-defined]
-    await session.send(UserMessage(content="go"))  # type: ignore[attr-defined]
+    await session.send(UserInput(content="go"))  # type: ignore[attr-defined]
     async for recorded in stream:
         if getattr(recorded.event, "ends_turn", False):
             break

@@ -12,7 +12,7 @@ from run import BurstEngine
 
 from computeragent.eventlog import EventLog, MemoryEventLog, SqliteEventLog
 from computeragent.harness import LocalHarness
-from computeragent.protocol_types import LocalSource, SessionRequest, UserMessage
+from computeragent.protocol_types import LocalSource, SessionRequest, UserInput
 
 SESSIONS = 1_000
 TURNS = 60
@@ -41,7 +41,7 @@ async def flat_memory() -> None:
 
 async def one_turn(session: object) -> None:
     stream = session.events(session.newest)  # type: ignore[attr-defined]
-    await session.send(UserMessage(content="go"))  # type: ignore[attr-defined]
+    await session.send(UserInput(content="go"))  # type: ignore[attr-defined]
     async for recorded in stream:
         if getattr(recorded.event, "ends_turn", False):
             break
@@ -53,7 +53,7 @@ async def cut_everywhere(name: str, log: EventLog) -> None:
     harness = LocalHarness(log=log)
     with tempfile.TemporaryDirectory() as folder:
         session = await harness.open(SessionRequest(source=LocalSource(path=folder), engine=BurstEngine(500)))
-        await session.send(UserMessage(content="go"))
+        await session.send(UserInput(content="go"))
         await session.end_input()
         whole = [recorded.data async for recorded in session.events()]
         wrong = 0

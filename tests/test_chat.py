@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from computeragent import ComputerAgent, EngineError, PermissionDecision, TurnFailedError, UserMessage
+from computeragent import ComputerAgent, EngineError, PermissionDecision, TurnFailedError, UserInput
 from computeragent.chat import ChatHandle
 from computeragent.errors import IdentityError, UnknownCallError, ValidationError
 from computeragent.eventlog import MemoryEventLog, Retention
@@ -134,7 +134,7 @@ async def test_the_agent_remembers_the_turns_before(agents: Any):
 
 async def test_a_list_is_one_turn_of_joined_messages(agents: Any):
     handle = agents().chat(
-        ["a", {"role": "user", "content": "b"}, UserMessage(content=[{"type": "text", "text": "c"}])]
+        ["a", {"role": "user", "content": "b"}, UserInput(content=[{"type": "text", "text": "c"}])]
     )
     events = [event async for event in handle]
     (turn,) = [event for event in events if event.kind == "ca_turn_started"]
@@ -505,7 +505,7 @@ async def test_a_turn_that_fails_is_an_error_of_that_turn_and_the_session_goes_o
     async with ComputerAgent(source=tmp_path, engine=Puppet(play)) as agent:
         handle = agent.chat("1")
         for _ in range(2):
-            with pytest.raises(TurnFailedError, match="^too many; turns$") as caught:
+            with pytest.raises(TurnFailedError, match=r"^too many; turns$") as caught:
                 await handle
             assert caught.value.hint == "The session goes on: send the message again, or another one."
         assert (await agent.chat("2")).text == "done"

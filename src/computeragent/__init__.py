@@ -1,64 +1,18 @@
 """Define an agent, run it with any engine in any sandbox, watch it, govern it and remember it.
 
-Names are loaded on first use, so that importing this package costs next to nothing.
+Also a drop-in for `claude_agent_sdk`: each of its names is here, the object itself. All names are loaded on first
+use, so that importing this package costs next to nothing.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from importlib.util import find_spec
+from typing import Any
 
-if TYPE_CHECKING:
-    from computeragent.agent import ComputerAgent, run_task
-    from computeragent.approval import tty_approval
-    from computeragent.chat import ChatHandle, ChatResult
-    from computeragent.chat_input import ChatInput
-    from computeragent.errors import (
-        ComputerAgentError,
-        EngineError,
-        HarnessError,
-        HarnessProtocolError,
-        TurnFailedError,
-        UnknownEngineError,
-        UnknownIdentityLoaderError,
-        UnknownLoaderError,
-        UnknownSessionStoreError,
-        UnknownStoreError,
-        UnknownSubstrateError,
-    )
-    from computeragent.harness import LocalHarness
-    from computeragent.plugins import (
-        register_engine,
-        register_identity_loader,
-        register_session_store,
-        register_substrate,
-        resolve_engine,
-        resolve_identity_loader,
-        resolve_session_store,
-        resolve_substrate,
-    )
-    from computeragent.protocol_types import (
-        AgentManifest,
-        AgentTelemetry,
-        EngineCapabilities,
-        EngineContext,
-        EngineDriver,
-        EngineEvent,
-        IdentityLoader,
-        IdentitySource,
-        PermissionRequest,
-        PolicyDecider,
-        PolicyVerdict,
-        SessionRequest,
-        Substrate,
-        SubstrateHandle,
-    )
-    from computeragent.substrates import LocalSubstrate
-    from computeragent.wire.events import HarnessEvent
-    from computeragent.wire.requests import Attachment, PermissionDecision, StoreConfig, UserMessage
-    from computeragent.wire.usage import UsageRollup
+from computeragent.claude.names import UPSTREAM_NAMES
 
-_HOMES = {
+OWN_NAMES = {
     "agent": ["ComputerAgent", "run_task"],
     "approval": ["tty_approval"],
     "chat": ["ChatHandle", "ChatResult"],
@@ -105,71 +59,29 @@ _HOMES = {
     ],
     "substrates": ["LocalSubstrate"],
     "wire.events": ["HarnessEvent"],
-    "wire.requests": ["Attachment", "PermissionDecision", "StoreConfig", "UserMessage"],
+    "wire.requests": ["Attachment", "PermissionDecision", "StoreConfig", "UserInput"],
     "wire.usage": ["UsageRollup"],
 }
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+"""Our own names, by the module that each lives in. Everything else is `claude_agent_sdk`'s."""
+
+_HOME_OF = {name: module for module, names in OWN_NAMES.items() for name in names}
 
 __version__ = "0.4.0"
-__all__ = [
-    "AgentManifest",
-    "AgentTelemetry",
-    "Attachment",
-    "ChatHandle",
-    "ChatInput",
-    "ChatResult",
-    "ComputerAgent",
-    "ComputerAgentError",
-    "EngineCapabilities",
-    "EngineContext",
-    "EngineDriver",
-    "EngineError",
-    "EngineEvent",
-    "HarnessError",
-    "HarnessEvent",
-    "HarnessProtocolError",
-    "IdentityLoader",
-    "IdentitySource",
-    "LocalHarness",
-    "LocalSubstrate",
-    "PermissionDecision",
-    "PermissionRequest",
-    "PolicyDecider",
-    "PolicyVerdict",
-    "SessionRequest",
-    "StoreConfig",
-    "Substrate",
-    "SubstrateHandle",
-    "TurnFailedError",
-    "UnknownEngineError",
-    "UnknownIdentityLoaderError",
-    "UnknownLoaderError",
-    "UnknownSessionStoreError",
-    "UnknownStoreError",
-    "UnknownSubstrateError",
-    "UsageRollup",
-    "UserMessage",
-    "__version__",
-    "register_engine",
-    "register_identity_loader",
-    "register_session_store",
-    "register_substrate",
-    "resolve_engine",
-    "resolve_identity_loader",
-    "resolve_session_store",
-    "resolve_substrate",
-    "run_task",
-    "tty_approval",
-]
+__all__ = sorted({*UPSTREAM_NAMES, *_HOME_OF, "__version__", "upstream_version"})  # noqa: PLE0605 # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
     module = _HOME_OF.get(name)
-    if module is None:
+    if module is not None:
+        value = getattr(import_module(f"{__name__}.{module}"), name)
+        globals()[name] = value
+        return value
+    if name.startswith("__") or find_spec(f"{__name__}.{name}") is not None:
+        # Also how `from computeragent import plugins` asks first: a module of ours must not cost upstream's import.
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{module}"), name)
-    globals()[name] = value
-    return value
+    # Looked up each time: a newer upstream may have more names, and other tools patch some of them.
+    upstream = import_module("claude_agent_sdk")
+    return upstream.__version__ if name == "upstream_version" else getattr(upstream, name)
 
 
 def __dir__() -> list[str]:

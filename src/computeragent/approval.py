@@ -14,6 +14,7 @@ from typing import Any, Literal, TextIO, cast
 
 import msgspec
 
+from computeragent.errors import ValidationError
 from computeragent.harness.permissions import parse_decision
 from computeragent.logs import Logger
 from computeragent.protocol_types import PermissionRequest, ToolCallback
@@ -39,6 +40,8 @@ def tty_approval(
     `default_decision`; the end of input denies. One call is asked at a time. What was typed before the question
     was shown is no answer to it, and a question that is no longer open (the turn was interrupted) is taken back.
     """
+    _one_of("risk_gate", risk_gate, [*_ORDER, "none"])
+    _one_of("default_decision", default_decision, ["allow", "deny"])
     turn = asyncio.Lock()
 
     async def ask(request: PermissionRequest) -> PermissionDecision:
@@ -70,6 +73,11 @@ def describe(request: PermissionRequest) -> str:
 def printable(text: str) -> str:
     """Text in which characters that cannot be seen are spelled out, as in a Python string."""
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def _one_of(name: str, value: str, known: list[str]) -> None:
+    if value not in known:
+        raise ValidationError(f"{name} cannot be {value!r}", hint=f"Use one of: {', '.join(known)}.")
 
 
 def _below(risk: str | None, gate: str) -> bool:

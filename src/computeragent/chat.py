@@ -24,7 +24,7 @@ from computeragent.wire.events import (
     Recorded,
     SdkMessage,
 )
-from computeragent.wire.requests import PermissionDecision, UserMessage, join_messages
+from computeragent.wire.requests import PermissionDecision, UserInput, join_messages
 from computeragent.wire.usage import UsageRollup
 
 _log = Logger("chat")
@@ -239,7 +239,7 @@ class ChatHandle:
         elif messages:
             await self._send(session, join_messages(messages))
 
-    async def _send(self, session: Session, message: UserMessage) -> None:
+    async def _send(self, session: Session, message: UserInput) -> None:
         turn = await session.send(message)
         self._turns.add(turn)
         self._open_turns.add(turn)

@@ -8,14 +8,14 @@ from typing import Any
 import msgspec
 
 from computeragent.errors import ValidationError
-from computeragent.wire.requests import UserMessage
+from computeragent.wire.requests import UserInput
 
-ChatInput = str | UserMessage | Mapping[str, Any] | Sequence[Any] | AsyncIterable[Any]
+ChatInput = str | UserInput | Mapping[str, Any] | Sequence[Any] | AsyncIterable[Any]
 """What `chat` takes: text; a message (`{"role": "user", "content": …}`); a list of messages, joined into one
 turn; or an async iterable of messages, each a turn of its own as it comes."""
 
 
-def normalise(message: ChatInput) -> tuple[list[UserMessage], AsyncIterable[Any] | None]:
+def normalise(message: ChatInput) -> tuple[list[UserInput], AsyncIterable[Any] | None]:
     """The messages of an input, or the iterable that will bring them. Raises `ValidationError`."""
     if isinstance(message, AsyncIterable):
         return [], message
@@ -27,14 +27,14 @@ def normalise(message: ChatInput) -> tuple[list[UserMessage], AsyncIterable[Any]
     return [as_message(message)], None
 
 
-def as_message(value: Any) -> UserMessage:
-    """One user message from text, a dict or a `UserMessage`. Raises `ValidationError`."""
-    if isinstance(value, UserMessage):
+def as_message(value: Any) -> UserInput:
+    """One user message from text, a dict or a `UserInput`. Raises `ValidationError`."""
+    if isinstance(value, UserInput):
         return value
     if isinstance(value, str):
-        return UserMessage(content=value)
+        return UserInput(content=value)
     try:
-        return msgspec.convert(value, UserMessage)
+        return msgspec.convert(value, UserInput)
     except msgspec.ValidationError as error:
         raise ValidationError(
             f"not a user message: {error}",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from computeragent.wire.events import Capabilities, CaSessionEnded, CostSemantic, EndReason, Recorded, Risk
 from computeragent.wire.identity import GitSource, IdentitySource, InlineSource, LocalSource
-from computeragent.wire.requests import Attachment, PermissionDecision, StoreConfig, UserMessage
+from computeragent.wire.requests import Attachment, PermissionDecision, StoreConfig, UserInput
 
 if TYPE_CHECKING:
     from claude_agent_sdk import SessionKey, SessionStore, SessionStoreEntry
@@ -50,13 +50,10 @@ __all__ = [
     "SubstrateHandle",
     "ToolCallback",
     "UserInput",
-    "UserMessage",
     "Workspace",
 ]
 
 EngineCapabilities = Capabilities
-UserInput = str | UserMessage | Mapping[str, Any] | Sequence[UserMessage | Mapping[str, Any] | str]
-"""One turn's input: text, a message, or several messages that are joined into one turn."""
 
 
 # ── Permissions ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -174,7 +171,7 @@ class EngineContext:
     workspace_path: Path
     envs: Mapping[str, str]
     options: Mapping[str, Any]
-    user_message_queue: AsyncIterable[UserMessage]
+    user_message_queue: AsyncIterable[UserInput]
     on_permission_request: Callable[[PermissionRequest], Awaitable[PermissionDecision]]
     cancel_event: asyncio.Event
     interrupt_event: asyncio.Event
@@ -317,7 +314,7 @@ class Session(Protocol):
         """The event that ended the current run, or None while it is live."""
         ...
 
-    async def send(self, message: UserMessage) -> int:
+    async def send(self, message: UserInput) -> int:
         """Queue a message and return its turn's index, which every event that it causes carries."""
         ...
 

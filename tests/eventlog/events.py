@@ -12,7 +12,7 @@ from computeragent.wire.events import (
     SdkMessage,
     raw_payload,
 )
-from computeragent.wire.requests import UserMessage
+from computeragent.wire.requests import UserInput
 
 CAPABILITIES = EngineCapabilities(
     streaming_input=True, partial_messages=False, permission_callback=True, sessions=True, budget=True
@@ -25,7 +25,7 @@ def started(session_id: str = "s", agent: str = "tester") -> CaSessionStarted:
 
 
 def turn(index: int, text: str = "hello", session_id: str = "s") -> CaTurnStarted:
-    return CaTurnStarted(session_id=session_id, turn_index=index, message=UserMessage(content=text))
+    return CaTurnStarted(session_id=session_id, turn_index=index, message=UserInput(content=text))
 
 
 def said(text: str = "x", *, ends: bool = False, session_id: str = "s") -> SdkMessage:

@@ -26,7 +26,7 @@ from computeragent.protocol_types import (
     EngineContext,
     EngineEvent,
     SubstrateHandle,
-    UserMessage,
+    UserInput,
 )
 from computeragent.wire.events import CaSessionStarted
 from puppets import RESULT, Puppet, drain, kinds, request
@@ -115,7 +115,7 @@ async def test_of_two_that_open_one_session_at_once_one_gets_it(harness: LocalHa
 async def test_a_finished_session_starts_its_next_run_with_ids_that_go_on(harness: LocalHarness, tmp_path: Path):
     for _ in range(2):
         session = await harness.open(request(tmp_path, session_id="again"))
-        await session.send(UserMessage(content="hi"))
+        await session.send(UserInput(content="hi"))
         await session.end_input()
         await session.wait()
     found = await harness.log.read("again")
@@ -271,7 +271,7 @@ async def test_a_private_folder_goes_with_a_session_that_nobody_can_resume(
 async def test_many_sessions_run_side_by_side_and_stay_apart(harness: LocalHarness, tmp_path: Path):
     async def run(number: int) -> str:
         session = await harness.open(request(tmp_path))
-        await session.send(UserMessage(content=f"message {number}"))
+        await session.send(UserInput(content=f"message {number}"))
         await session.end_input()
         events = await drain(session.events())
         assert [recorded.id for recorded in events] == list(range(len(events)))

@@ -19,14 +19,14 @@ from computeragent.protocol_types import (
     EngineEvent,
     PermissionDecision,
     PermissionRequest,
-    UserMessage,
+    UserInput,
 )
 from computeragent.wire.events import CaSessionEnded, CaTurnStarted, Recorded
 from puppets import RESULT, Puppet, drain, kinds, request, until
 
 pytestmark = pytest.mark.anyio
 
-HI = UserMessage(content="hi")
+HI = UserInput(content="hi")
 
 
 @pytest.fixture
@@ -85,10 +85,10 @@ async def test_a_run_is_started_turns_and_ended_in_this_order(open_with: Any):
 
 async def test_a_turn_tells_its_message_and_how_much_text_it_has(open_with: Any):
     session = await open_with(ScriptedEngine())
-    await session.send(UserMessage(content=[{"type": "text", "text": "abc"}]))
+    await session.send(UserInput(content=[{"type": "text", "text": "abc"}]))
     turn = (await wait_for(session, "ca_turn_started")).event
     assert isinstance(turn, CaTurnStarted)
-    assert turn.message == UserMessage(content=[{"type": "text", "text": "abc"}])
+    assert turn.message == UserInput(content=[{"type": "text", "text": "abc"}])
     assert (turn.turn_index, turn.user_text_len) == (0, 3)
 
 

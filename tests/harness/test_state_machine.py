@@ -24,7 +24,7 @@ from computeragent.protocol_types import (
     PermissionDecision,
     PermissionRequest,
     SessionRequest,
-    UserMessage,
+    UserInput,
 )
 from computeragent.wire.events import Recorded
 
@@ -107,7 +107,7 @@ class SessionMachine(RuleBasedStateMachine):
     @rule(text=st.sampled_from(["hi", "", "ünï \ud800"]))
     def send(self, text: str) -> None:
         try:
-            self.sent.append(self.do(self.session.send(UserMessage(content=text))))
+            self.sent.append(self.do(self.session.send(UserInput(content=text))))
         except SessionEndedError:
             assert self.session.ended is not None or self.session.turns.closed
 

@@ -7,14 +7,14 @@ import asyncio
 import pytest
 
 from computeragent.harness.turns import TurnQueue
-from computeragent.wire.requests import UserMessage
+from computeragent.wire.requests import UserInput
 from puppets import until
 
 pytestmark = pytest.mark.anyio
 
 
-def message(text: str) -> UserMessage:
-    return UserMessage(content=text)
+def message(text: str) -> UserInput:
+    return UserInput(content=text)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from computeragent.wire.encoding import clean_json, from_json, one_line, to_json
-from computeragent.wire.requests import UserMessage
+from computeragent.wire.requests import UserInput
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()))  # lone surrogates included
 JSON = st.recursive(
@@ -53,7 +53,7 @@ def test_pairs_stay_and_what_is_half_a_pair_goes():
 
 
 def test_structs_are_scrubbed_too():
-    assert to_json(UserMessage(content="a\ud800")) == '{"content":"a�","role":"user"}'.encode()
+    assert to_json(UserInput(content="a\ud800")) == '{"content":"a�","role":"user"}'.encode()
 
 
 def test_what_json_cannot_express_is_a_type_error():

@@ -26,7 +26,7 @@ from computeragent.wire.events import (
     encode_event,
     raw_payload,
 )
-from computeragent.wire.requests import UserMessage
+from computeragent.wire.requests import UserInput
 
 CAPABILITIES = EngineCapabilities(
     streaming_input=True, partial_messages=False, permission_callback=True, sessions=True, budget=False
@@ -52,7 +52,7 @@ EXAMPLES: list[tuple[HarnessEvent, dict[str, Any]]] = [
         },
     ),
     (
-        CaTurnStarted(session_id="s", turn_index=0, message=UserMessage(content="hi"), user_text_len=2),
+        CaTurnStarted(session_id="s", turn_index=0, message=UserInput(content="hi"), user_text_len=2),
         {
             "kind": "ca_turn_started",
             "sessionId": "s",

@@ -6,36 +6,36 @@ import msgspec
 import pytest
 
 from computeragent.wire.identity import GitSource, IdentityRef, InlineSource, LocalSource
-from computeragent.wire.requests import PermissionDecision, StoreConfig, UserMessage, join_messages
+from computeragent.wire.requests import PermissionDecision, StoreConfig, UserInput, join_messages
 
 IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aGk="}}
 
 
 def test_the_text_length_counts_text_alone():
-    assert UserMessage(content="höflich").text_length() == 7
+    assert UserInput(content="höflich").text_length() == 7
     blocks = [{"type": "text", "text": "abc"}, IMAGE, {"type": "text", "text": "de"}, {"type": "text"}]
-    assert UserMessage(content=blocks).text_length() == 5
+    assert UserInput(content=blocks).text_length() == 5
 
 
 def test_one_message_is_joined_as_itself():
-    message = UserMessage(content="alone")
+    message = UserInput(content="alone")
     assert join_messages([message]) is message
 
 
 def test_messages_are_joined_block_by_block_in_order():
-    joined = join_messages([UserMessage(content="look:"), UserMessage(content=[IMAGE])])
+    joined = join_messages([UserInput(content="look:"), UserInput(content=[IMAGE])])
     assert joined.content == [{"type": "text", "text": "look:"}, IMAGE]
 
 
 def test_joining_leaves_the_messages_as_they_were():
-    parts = [UserMessage(content=[IMAGE]), UserMessage(content="x")]
+    parts = [UserInput(content=[IMAGE]), UserInput(content="x")]
     join_messages(parts)
     assert parts[0].content == [IMAGE]
 
 
 def test_a_message_is_from_the_user():
     with pytest.raises(msgspec.ValidationError, match=r"Invalid enum value 'assistant' - at `\$\.role`"):
-        msgspec.convert({"role": "assistant", "content": "x"}, UserMessage)
+        msgspec.convert({"role": "assistant", "content": "x"}, UserInput)
 
 
 def test_what_is_absent_stays_off_the_wire():

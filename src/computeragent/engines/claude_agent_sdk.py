@@ -22,7 +22,7 @@ from computeragent.ids import new_id
 from computeragent.protocol_types import EngineContext, EngineEvent, PermissionRequest
 from computeragent.stores.binding import engine_session_id
 from computeragent.wire.events import Capabilities
-from computeragent.wire.requests import PermissionDecision, UserMessage
+from computeragent.wire.requests import PermissionDecision, UserInput
 
 if TYPE_CHECKING:
     from claude_agent_sdk import ClaudeAgentOptions
@@ -31,6 +31,7 @@ Json = dict[str, Any]
 
 # Modes in which the CLI asks nobody, so that a callback would never be called; the hook gates them all the same.
 _UNASKED_MODES = frozenset({"bypassPermissions", "dontAsk"})
+_IN_PLAN_MODE = frozenset({"ExitPlanMode", "AskUserQuestion"})
 _HOOK_MARGIN = 5.0
 _SETTLE = 1.0
 
@@ -205,7 +206,7 @@ class _Run:
         await self._idle.wait()
         await self._disconnect()
 
-    def _stamp(self, message: UserMessage) -> Json:
+    def _stamp(self, message: UserInput) -> Json:
         marker = str(uuid.uuid4())
         self._awaited.add(marker)
         return {
@@ -249,11 +250,13 @@ class _Gate:
     def __init__(self, ctx: EngineContext) -> None:
         self._ctx = ctx
         self._decided: dict[str, PermissionDecision] = {}
+        self._planning = False
 
     async def before(self, data: Any, call_id: str | None, context: Any) -> Any:
         """The PreToolUse hook: deny, or nothing, with a changed input where there is one."""
         del context
         hook = cast("Json", data)
+        self._planning = hook.get("permission_mode") == "plan"
         decision = await self._ask(
             call_id or new_id("call"), str(hook["tool_name"]), dict(hook.get("tool_input") or {})
         )
@@ -268,7 +271,10 @@ class _Gate:
         return {"hookSpecificOutput": output}
 
     async def answer(self, tool: str, tool_input: Json, context: Any) -> Any:
-        """The `can_use_tool` callback: what the hook decided for this call."""
+        """The `can_use_tool` callback: what the hook decided for this call.
+
+        In plan mode nothing that needs asking runs until the plan is accepted, whoever allows it.
+        """
         from claude_agent_sdk import PermissionResultAllow, PermissionResultDeny
 
         call_id = str(getattr(context, "tool_use_id", None) or new_id("call"))
@@ -276,6 +282,8 @@ class _Gate:
         self._decided.pop(call_id, None)
         if decision.decision == "deny":
             return PermissionResultDeny(message=decision.reason or "denied")
+        if self._planning and tool not in _IN_PLAN_MODE:
+            return PermissionResultDeny(message="in plan mode nothing is changed before the plan is accepted")
         return PermissionResultAllow(updated_input=decision.input or tool_input)
 
     async def _ask(self, call_id: str, tool: str, tool_input: Json) -> PermissionDecision:

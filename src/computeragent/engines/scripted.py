@@ -33,8 +33,19 @@ from computeragent.errors import ComputerAgentError, ScriptError
 from computeragent.ids import new_id
 from computeragent.jail import Jail
 from computeragent.protocol_types import EngineContext, EngineEvent, PermissionRequest
-from computeragent.wire.events import Capabilities, EndReason
-from computeragent.wire.requests import PermissionDecision, UserMessage
+from computeragent.wire.events import Capabilities, CostSemantic, EndReason
+from computeragent.wire.requests import PermissionDecision, UserInput
+
+
+class Usage(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a `usage` step reports."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cost_usd: float | None = None
+    cost_semantic: CostSemantic | None = None
 
 
 class Step(Struct, frozen=True, forbid_unknown_fields=True, rename={"raise_": "raise"}):
@@ -44,7 +55,7 @@ class Step(Struct, frozen=True, forbid_unknown_fields=True, rename={"raise_": "r
     tool: str | None = None
     input: dict[str, Any] | None = None
     result: Any = None
-    usage: dict[str, Any] | None = None
+    usage: Usage | None = None
     delay: float | None = None
     raise_: str | None = None
     end: EndReason | None = None
@@ -69,7 +80,9 @@ def parse_script(source: Any) -> Script:
         except yaml.YAMLError as error:
             raise ScriptError(f"script {name} is not valid YAML: {error}", hint="Mend the file.") from error
     if isinstance(source, dict):
-        source = cast("dict[str, Any]", source).get("turns", [])
+        if "turns" not in source:
+            raise ScriptError(f"{name} has no turns", hint="A script is {'turns': […]}, or the list of turns itself.")
+        source = cast("dict[str, Any]", source)["turns"]
     try:
         return msgspec.convert(source or [], list[list[Step]])
     except msgspec.ValidationError as error:
@@ -145,8 +158,9 @@ class _Run:
             async for event in self._call(step.tool, step.input or {}, step.result):
                 yield event
         if step.usage is not None:
-            self._cost = max(self._cost, float(step.usage.get("cost_usd") or 0.0))
-            yield EngineEvent("usage_snapshot", **step.usage)
+            cost = step.usage.cost_usd or 0.0
+            self._cost = self._cost + cost if step.usage.cost_semantic == "delta" else max(self._cost, cost)
+            yield EngineEvent("usage_snapshot", **msgspec.structs.asdict(step.usage))
         if step.delay is not None:
             await self._sleep(step.delay)
         if step.hang:
@@ -224,7 +238,7 @@ def _effective(decision: PermissionDecision, original: dict[str, Any]) -> dict[s
     return original if decision.input is None else decision.input
 
 
-def _text(message: UserMessage) -> str:
+def _text(message: UserInput) -> str:
     if isinstance(message.content, str):
         return message.content
     return "\n".join(str(block.get("text", "")) for block in message.content if block.get("type") == "text")

@@ -6,7 +6,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from computeragent.wire.events import CaSessionEnded, CaSessionStarted, CaTurnStarted, CaUsageSnapshot, HarnessEvent
-from computeragent.wire.requests import UserMessage
+from computeragent.wire.requests import UserInput
 
 _TITLE_LENGTH = 80
 
@@ -73,7 +73,7 @@ def fold(summary: SessionSummary, event: HarnessEvent, at: float) -> SessionSumm
     return summary
 
 
-def _title(message: UserMessage) -> str:
+def _title(message: UserInput) -> str:
     if isinstance(message.content, str):
         text = message.content
     else:

@@ -34,7 +34,7 @@ from computeragent.wire.events import (
     SdkMessage,
     raw_payload,
 )
-from computeragent.wire.requests import PermissionDecision, UserMessage
+from computeragent.wire.requests import PermissionDecision, UserInput
 
 GRACE = 10.0
 """Seconds that an engine has to end a turn or a run that it was told to end, before it is ended by force."""
@@ -177,7 +177,7 @@ class LocalSession:
                 _log.error("release_failed", session=self.id, error=str(error))
             self._released_event.set()
 
-    def _begin_turn(self, index: int, message: UserMessage) -> None:
+    def _begin_turn(self, index: int, message: UserInput) -> None:
         self.interrupt_event.clear()
         length = message.text_length()
         self.record(CaTurnStarted(session_id=self.id, turn_index=index, message=message, user_text_len=length))
@@ -252,7 +252,7 @@ class LocalSession:
 
     # ── What callers do ──
 
-    async def send(self, message: UserMessage) -> int:
+    async def send(self, message: UserInput) -> int:
         """See `Session.send`. Raises `SessionEndedError` when the run is over."""
         if self.ended is not None or self.turns.closed:
             raise SessionEndedError(

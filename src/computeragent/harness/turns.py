@@ -6,17 +6,17 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 
-from computeragent.wire.requests import UserMessage
+from computeragent.wire.requests import UserInput
 
 
 class TurnQueue:
     """An async iterable of user messages for the engine. `on_start` is called as each turn begins."""
 
-    def __init__(self, first_index: int, on_start: Callable[[int, UserMessage], None]) -> None:
+    def __init__(self, first_index: int, on_start: Callable[[int, UserInput], None]) -> None:
         self.current: int | None = None
         self._on_start = on_start
         self._next_index = first_index
-        self._waiting: deque[tuple[int, UserMessage]] = deque()
+        self._waiting: deque[tuple[int, UserInput]] = deque()
         self._closed = False
         self._changed = asyncio.Event()
 
@@ -30,7 +30,7 @@ class TurnQueue:
         """Whether no turn runs and none waits."""
         return self.current is None and not self._waiting
 
-    def put(self, message: UserMessage) -> int:
+    def put(self, message: UserInput) -> int:
         """Queue a message and return its turn's index."""
         index = self._next_index
         self._next_index += 1
@@ -62,10 +62,10 @@ class TurnQueue:
         self._waiting.clear()
         self.close()
 
-    def __aiter__(self) -> AsyncIterator[UserMessage]:
+    def __aiter__(self) -> AsyncIterator[UserInput]:
         return self
 
-    async def __anext__(self) -> UserMessage:
+    async def __anext__(self) -> UserInput:
         while True:
             if self.current is None and self._waiting:
                 self.current, message = self._waiting.popleft()

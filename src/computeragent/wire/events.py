@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Raw, Struct, field
 
 from computeragent.wire.encoding import clean_json, from_json, one_line, to_json
-from computeragent.wire.requests import UserMessage
+from computeragent.wire.requests import UserInput
 
 PROTOCOL_VERSION = "1"
 """The version of this protocol, carried by `ca_session_started`."""
@@ -67,7 +67,7 @@ class CaTurnStarted(_Event, frozen=True, kw_only=True, tag="ca_turn_started"):
 
     kind: ClassVar[str] = "ca_turn_started"
     turn_index: int
-    message: UserMessage | None = None
+    message: UserInput | None = None
     user_text_len: int | None = None
 
 

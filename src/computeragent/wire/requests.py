@@ -7,7 +7,7 @@ from typing import Any, Literal, cast
 from msgspec import Struct
 
 
-class UserMessage(Struct, frozen=True, kw_only=True):
+class UserInput(Struct, frozen=True, kw_only=True):
     """One user message: text, or a list of content blocks in the Anthropic Messages shape."""
 
     content: str | list[dict[str, Any]]
@@ -44,7 +44,7 @@ class StoreConfig(Struct, frozen=True, kw_only=True, omit_defaults=True):
     options: dict[str, Any] | None = None
 
 
-def join_messages(messages: list[UserMessage]) -> UserMessage:
+def join_messages(messages: list[UserInput]) -> UserInput:
     """Several user messages as one turn: their content blocks in order, as the Messages API itself joins them."""
     if len(messages) == 1:
         return messages[0]
@@ -54,4 +54,4 @@ def join_messages(messages: list[UserMessage]) -> UserMessage:
             blocks.append(cast("dict[str, Any]", {"type": "text", "text": message.content}))
         else:
             blocks.extend(message.content)
-    return UserMessage(content=blocks)
+    return UserInput(content=blocks)

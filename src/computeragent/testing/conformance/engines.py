@@ -27,7 +27,7 @@ from computeragent.wire.events import (
     Recorded,
     SdkMessage,
 )
-from computeragent.wire.requests import PermissionDecision, UserMessage
+from computeragent.wire.requests import PermissionDecision, UserInput
 
 Invariant = Callable[[Probe], Awaitable[None]]
 
@@ -162,7 +162,7 @@ async def a_large_message_is_no_crash(probe: Probe) -> None:
 
 
 async def content_blocks_are_understood(probe: Probe) -> None:
-    message = UserMessage(content=[{"type": "text", "text": Plan.message(0)}])
+    message = UserInput(content=[{"type": "text", "text": Plan.message(0)}])
     async with probe.session(HELLO) as session:
         events = await probe.turn(session, message)
         check("Hello." in str([e.payload for e in events if isinstance(e, SdkMessage)]), "the text was not understood")
@@ -277,7 +277,7 @@ async def a_policy_that_fails_denies(probe: Probe) -> None:
 
 async def an_interrupt_ends_the_turn_and_only_the_turn(probe: Probe) -> None:
     async with probe.session(SLOW) as session:
-        await session.send(UserMessage(content=Plan.message(0)))
+        await session.send(UserInput(content=Plan.message(0)))
         await probe.until(session, "ca_turn_started")
         await session.interrupt()
         check(session.ended is None, f"the run ended: {session.ended}")
@@ -287,7 +287,7 @@ async def an_interrupt_ends_the_turn_and_only_the_turn(probe: Probe) -> None:
 
 async def an_interrupt_denies_what_waits(probe: Probe) -> None:
     async with probe.session(WRITE) as session:
-        await session.send(UserMessage(content=Plan.message(0)))
+        await session.send(UserInput(content=Plan.message(0)))
         await probe.until(session, "ca_permission_request")
         await session.interrupt()
         decision = await probe.until(session, "ca_permission_decision")
@@ -298,7 +298,7 @@ async def an_interrupt_denies_what_waits(probe: Probe) -> None:
 async def a_cancelled_run_says_so(probe: Probe) -> None:
     async with probe.session(SLOW) as session:
         stream = session.events()
-        await session.send(UserMessage(content=Plan.message(0)))
+        await session.send(UserInput(content=Plan.message(0)))
         await probe.until(session, "ca_turn_started")
         await session.cancel()
         end = [recorded async for recorded in stream][-1].event
@@ -307,7 +307,7 @@ async def a_cancelled_run_says_so(probe: Probe) -> None:
 
 async def cancelling_denies_what_waits(probe: Probe) -> None:
     async with probe.session(WRITE) as session:
-        await session.send(UserMessage(content=Plan.message(0)))
+        await session.send(UserInput(content=Plan.message(0)))
         await probe.until(session, "ca_permission_request")
         await session.cancel()
         check(not (probe.workspace / "out.txt").exists(), "the file was written all the same")
@@ -315,7 +315,7 @@ async def cancelling_denies_what_waits(probe: Probe) -> None:
 
 async def cancelling_twice_is_the_same(probe: Probe) -> None:
     async with probe.session(SLOW) as session:
-        await session.send(UserMessage(content=Plan.message(0)))
+        await session.send(UserInput(content=Plan.message(0)))
         await asyncio.gather(session.cancel(), session.cancel())
         await session.cancel()
         check(session.ended is not None and session.ended.reason == "cancelled", f"{session.ended}")
@@ -335,7 +335,7 @@ async def an_ended_run_takes_no_message(probe: Probe) -> None:
     async with probe.session(HELLO) as session:
         await session.cancel()
         try:
-            await session.send(UserMessage(content="too late"))
+            await session.send(UserInput(content="too late"))
         except SessionEndedError:
             return
         raise ConformanceError("the message was taken and lost")

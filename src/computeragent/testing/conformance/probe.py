@@ -13,7 +13,7 @@ from computeragent.harness import LocalHarness, LocalSession
 from computeragent.protocol_types import LocalSource, PermissionRequest, SessionRequest
 from computeragent.testing.conformance.plan import EngineCase, Plan
 from computeragent.wire.events import CaPermissionRequest, HarnessEvent, Recorded, SdkMessage
-from computeragent.wire.requests import PermissionDecision, UserMessage
+from computeragent.wire.requests import PermissionDecision, UserInput
 
 Answer = Callable[[PermissionRequest], PermissionDecision | None]
 
@@ -68,7 +68,7 @@ class Probe:
         async with self.session(plan, **request) as session:
             stream = session.events()
             for number in range(len(plan.turns)):
-                await session.send(UserMessage(content=Plan.message(number)))
+                await session.send(UserInput(content=Plan.message(number)))
             await session.end_input()
             return [recorded async for recorded in self.answering(session, stream, answer)]
 
@@ -82,10 +82,10 @@ class Probe:
                     await session.decide(event.call_id, decision)
             yield recorded
 
-    async def turn(self, session: LocalSession, text: str | UserMessage, answer: Answer = allow) -> list[HarnessEvent]:
+    async def turn(self, session: LocalSession, text: str | UserInput, answer: Answer = allow) -> list[HarnessEvent]:
         """Send one message and return its turn's events."""
         stream = session.events(session.newest)
-        index = await session.send(text if isinstance(text, UserMessage) else UserMessage(content=text))
+        index = await session.send(text if isinstance(text, UserInput) else UserInput(content=text))
         found: list[HarnessEvent] = []
         async for recorded in self.answering(session, stream, answer):
             found.append(recorded.event)

@@ -1,0 +1,1 @@
+from claude_agent_sdk.types import *

@@ -1,0 +1,67 @@
+"""Fetches upstream's test suite, rewrites its imports, runs it, and says which tests passed."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+# Tests of upstream's packaging scripts, not of what it does.
+LEFT_OUT = ("test_changelog.py", "test_build_wheel.py", "test_download_cli.py", "test_update_cli_version.py")
+
+_REWRITES = (
+    (
+        re.compile(r"^(\s*)from claude_agent_sdk(\.types|\._errors|\.testing|\._version)? import", re.MULTILINE),
+        r"\1from computeragent\2 import",
+    ),
+    (re.compile(r"^(\s*)import claude_agent_sdk$", re.MULTILINE), r"\1import computeragent as claude_agent_sdk"),
+)
+
+
+def fetch(version: str, folder: Path) -> Path:
+    """The unpacked source distribution, through the ordinary package client."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    command += ["--no-binary", "claude-agent-sdk", "--dest", str(folder), f"claude-agent-sdk=={version}"]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    (archive,) = folder.glob("claude_agent_sdk-*.tar.gz")
+    with tarfile.open(archive) as tar:
+        tar.extractall(folder, filter="data")
+    return folder / archive.name.removesuffix(".tar.gz")
+
+
+def rewrite(tests: Path) -> int:
+    """Turn the imports of public modules into ours, in place; returns how many."""
+    count = 0
+    for path in tests.rglob("*.py"):
+        text = path.read_text("utf-8")
+        for pattern, replacement in _REWRITES:
+            text, changed = pattern.subn(replacement, text)
+            count += changed
+        path.write_text(text, "utf-8")
+    return count
+
+
+def start(root: Path, report: Path) -> subprocess.Popen[bytes]:
+    """Run the suite below `root`; a pytest of its own, with upstream's settings less its source path."""
+    settings = root / "pytest.ini"
+    settings.write_text("[pytest]\naddopts = --import-mode=importlib -p anyio -q\n", "utf-8")
+    ignored = [f"--ignore={root / 'tests' / name}" for name in LEFT_OUT]
+    command = [sys.executable, "-m", "pytest", "-c", str(settings), "--rootdir", str(root), f"--junitxml={report}"]
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("COMPUTERAGENT_", "PYTEST_"))}
+    command += [*ignored, str(root / "tests")]
+    with report.with_suffix(".log").open("wb") as output:
+        return subprocess.Popen(command, cwd=root, env=env, stdout=output, stderr=output)
+
+
+def passed(report: Path) -> set[str]:
+    """The names of the tests that passed."""
+    root = ET.parse(report).getroot()
+    return {
+        f"{case.get('classname')}::{case.get('name')}"
+        for case in root.iter("testcase")
+        if not any(child.tag in {"failure", "error", "skipped"} for child in case)
+    }
