@@ -57,8 +57,8 @@ def test_our_own_names_avoid_upstreams() -> None:
 
 
 def test_objects_pickle_and_signatures_are_upstreams() -> None:
-    options = computeragent.ClaudeAgentOptions(model="m", allowed_tools=["Read"])
-    assert pickle.loads(pickle.dumps(options)) == options
+    block = computeragent.TextBlock(text="hello")
+    assert pickle.loads(pickle.dumps(block)) == block
     assert inspect.signature(computeragent.query) == inspect.signature(claude_agent_sdk.query)
 
 
