@@ -133,9 +133,7 @@ async def test_the_agent_remembers_the_turns_before(agents: Any):
 
 
 async def test_a_list_is_one_turn_of_joined_messages(agents: Any):
-    handle = agents().chat(
-        ["a", {"role": "user", "content": "b"}, UserInput(content=[{"type": "text", "text": "c"}])]
-    )
+    handle = agents().chat(["a", {"role": "user", "content": "b"}, UserInput(content=[{"type": "text", "text": "c"}])])
     events = [event async for event in handle]
     (turn,) = [event for event in events if event.kind == "ca_turn_started"]
     assert [block["text"] for block in turn.message.content] == ["a", "b", "c"]

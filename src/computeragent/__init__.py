@@ -81,7 +81,10 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     # Looked up each time: a newer upstream may have more names, and other tools patch some of them.
     upstream = import_module("claude_agent_sdk")
-    return upstream.__version__ if name == "upstream_version" else getattr(upstream, name)
+    try:
+        return getattr(upstream, "__version__" if name == "upstream_version" else name)
+    except AttributeError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
 
 
 def __dir__() -> list[str]:
