@@ -67,7 +67,8 @@ def _quiet_log() -> None:
     """Without COMPUTERAGENT_LOG or --debug there is no log: what a person must know, the command says itself."""
     import logging
 
-    logging.getLogger("computeragent").addHandler(logging.NullHandler())
+    for name in ("computeragent", "claude_agent_sdk"):
+        logging.getLogger(name).addHandler(logging.NullHandler())
 
 
 def build_parser() -> argparse.ArgumentParser:

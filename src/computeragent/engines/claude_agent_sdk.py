@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from computeragent.engines.claude_options import build, check_options, confine
+from computeragent.engines.claude_options import build, check_options, confine, hooks_after
 from computeragent.engines.claude_process import ClaudeProcess
 from computeragent.errors import EngineError
 from computeragent.ids import new_id
@@ -79,7 +79,7 @@ class _Run:
 
     async def connect(self) -> None:
         """Start the CLI. Raises `EngineError` with what the CLI complained about."""
-        from claude_agent_sdk import ClaudeSDKClient, ClaudeSDKError
+        from claude_agent_sdk import ClaudeSDKClient
 
         self._client = ClaudeSDKClient(await self._sdk_options())
         connecting = asyncio.ensure_future(self._client.connect())
@@ -89,7 +89,7 @@ class _Run:
             if not connecting.done():
                 self._process.kill()
             await connecting
-        except (ClaudeSDKError, RuntimeError) as error:
+        except Exception as error:
             if not self._ctx.cancel_event.is_set():
                 raise self._failure("the Claude CLI could not start", error) from error
         finally:
@@ -125,10 +125,8 @@ class _Run:
             chosen["can_use_tool"] = self._gate.answer
         timeout = self._ctx.approval_timeout + _HOOK_MARGIN
         gate = HookMatcher(hooks=[self._gate.before], timeout=timeout, on_failure="block")
-        hooks: dict[Any, Any] = dict(chosen.get("hooks") or {})
-        hooks["PreToolUse"] = [gate, *hooks.get("PreToolUse", [])]
         chosen |= {
-            "hooks": hooks,
+            "hooks": hooks_after(gate, chosen.get("hooks")),
             "cwd": str(self._ctx.workspace_path),
             "env": self._process.env,
             "cli_path": str(self._process.launcher),
@@ -191,7 +189,12 @@ class _Run:
         return True
 
     def _failure(self, what: str, error: Exception | None) -> EngineError:
-        said = self._process.complaint() or (str(error).splitlines() or [""])[0] if error else self._process.complaint()
+        said = self._process.complaint()
+        signal_number = -(getattr(error, "exit_code", None) or 0)
+        if not said and signal_number > 0:
+            said = f"it was killed by signal {signal_number}"
+        elif not said and error is not None:
+            said = self._process.redacted((str(error).splitlines() or [type(error).__name__])[0])
         return EngineError(f"{what}: {said}" if said else what, hint="Run with debug=True to see its whole output.")
 
     # ── The tasks ──

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from computeragent.engines import claude_launch
 from computeragent.errors import EngineUnavailableError
+from computeragent.logs import Logger
 from computeragent.protocol_types import EngineContext
 from computeragent.settings import home
 
@@ -50,7 +51,10 @@ _PROVIDERS = (
     "CLAUDE_CODE_USE_VERTEX",
     "CLAUDE_CODE_USE_FOUNDRY",
 )
-_SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL")
+_SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASS", "PWD", "CREDENTIAL", "AUTH", "HEADERS")
+_ROUNDS = 5
+_NO_SECRETS = frozenset({"PWD", "OLDPWD"})
+_log = Logger("engine.claude")
 
 
 class ClaudeProcess:
@@ -87,27 +91,40 @@ class ClaudeProcess:
         return script
 
     def note_stderr(self, line: str) -> None:
-        """Keep the last lines that the CLI complained with."""
+        """Log a line that the CLI complained with, and keep the last ones."""
+        line = self.redacted(line)
+        _log.debug("stderr", line=line)
         self.stderr.append(line)
         del self.stderr[:-20]
 
     def complaint(self) -> str:
-        """What the CLI said last on stderr, without the values of secrets that it was given."""
-        text = " / ".join(self.stderr[-3:])
+        """What the CLI said last on stderr."""
+        return " / ".join(self.stderr[-3:])
+
+    def redacted(self, text: str) -> str:
+        """A text without the values of secrets that the CLI was given."""
         for name, value in self.stated.items():
-            if len(value) >= 6 and any(word in name.upper() for word in _SECRET_WORDS):
+            if len(value) >= 6 and name not in _NO_SECRETS and any(word in name.upper() for word in _SECRET_WORDS):
                 text = text.replace(value, "***")
         return text
 
     def kill(self) -> None:
         """End every process of this run that still lives, the CLI and whatever its tools started."""
+        for _ in range(_ROUNDS):  # a process may start another while we look
+            if not self._kill_once():
+                return
+
+    def _kill_once(self) -> int:
         mark = f"{RUN_MARK}={self._mark}".encode()
+        killed = 0
         for entry in Path("/proc").glob("[0-9]*/environ"):
             try:
                 if mark in entry.read_bytes().split(b"\0"):
                     os.kill(int(entry.parent.name), signal.SIGKILL)
+                    killed += 1
             except (OSError, ValueError):
                 continue  # gone already, or not ours to see
+        return killed
 
 
 def find_cli(given: str | Path | None = None) -> str:

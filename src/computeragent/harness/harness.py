@@ -8,7 +8,8 @@ import binascii
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -28,6 +29,7 @@ from computeragent.protocol_types import (
     IdentityLoader,
     SessionRequest,
     Substrate,
+    SubstrateHandle,
 )
 from computeragent.settings import home
 from computeragent.stores.binding import BoundStore, engine_session_id, resolve_store
@@ -41,6 +43,15 @@ if TYPE_CHECKING:
 _log = Logger("harness")
 _GIT_SECRETS = frozenset({"GITHUB_TOKEN", "GIT_TOKEN"})
 _CAMEL = re.compile(r"(?<=[a-z0-9])([A-Z])")
+
+
+@dataclass(frozen=True, slots=True)
+class _Agent:
+    """An agent on disk: what was fetched, who it is, and whether the caller owns it."""
+
+    fetched: Fetched
+    manifest: AgentManifest
+    trusted: bool
 
 
 class LocalHarness:
@@ -61,6 +72,7 @@ class LocalHarness:
         grace: float = GRACE,
     ) -> None:
         self.log: EventLog = log if log is not None else MemoryEventLog()
+        self._owns_log = log is None
         self._substrate = substrate
         self._library_mode = library_mode
         self._progress = progress
@@ -91,9 +103,10 @@ class LocalHarness:
         return self._sessions.get(session_id)
 
     async def close(self) -> None:
-        """Close every session, then the log."""
+        """Close every session, and the log unless it was handed in."""
         await asyncio.gather(*(session.close() for session in list(self._sessions.values())))
-        await self.log.close()
+        if self._owns_log:
+            await self.log.close()
 
     async def _start(
         self,
@@ -104,9 +117,72 @@ class LocalHarness:
         channel: Channel,
     ) -> LocalSession:
         end_interrupted_run(channel)
-        session_id = channel.session_id
-        work = home("work", session_id)
-        trusted = self._library_mode and isinstance(request.source, LocalSource)
+        work = home("work", channel.session_id)
+        agent = await self._identify(request, engine, loader, work)
+        bound = _bind(store, request, channel.session_id)
+        resumed = request.session_id is not None and await _remembers(bound)
+        envs = {name: value for name, value in request.envs.items() if name not in _GIT_SECRETS}
+        await _attach(LocalWorkspace(agent.fetched.path), request.attachments)
+        substrate = self._substrate or plugins.resolve_substrate("local")
+        placed = await substrate.boot(workspace=agent.fetched.path, envs=envs, limits={})
+        try:
+            session = LocalSession(
+                channel=channel,
+                engine=engine,
+                workspace=LocalWorkspace(placed.workspace_path),
+                policy=request.policy,
+                approval_timeout=request.approval_timeout,
+                released=partial(self._release, channel, placed),
+                closed=partial(self._discard, channel.session_id, None if _comes_back(request) else work),
+                grace=self._grace,
+            )
+            context = EngineContext(
+                session_id=channel.session_id,
+                manifest=agent.manifest,
+                workspace_path=placed.workspace_path,
+                envs=envs,
+                options=_merge(agent.manifest, request),
+                user_message_queue=session.turns,
+                on_permission_request=session.chain.ask,
+                cancel_event=session.cancel_event,
+                interrupt_event=session.interrupt_event,
+                state_dir=_state_dir(work),
+                session_store=cast("SessionStore", bound),
+                project_key=request.project_key,
+                budget_max_usd=request.budget_max_usd,
+                approval_timeout=request.approval_timeout,
+                trusted=agent.trusted,
+                library_mode=self._library_mode,
+            )
+            session.start(context, resumed=resumed)
+        except BaseException:
+            await placed.close()
+            raise
+        _log.info("session_start", session=session.id, engine=engine.name, agent=agent.manifest.name, resumed=resumed)
+        return session
+
+    async def _release(self, channel: Channel, placed: SubstrateHandle) -> None:
+        """A run has ended: commit its events, give the session back to the log, stop the substrate."""
+        try:
+            await channel.flush()
+        finally:
+            try:
+                await self.log.release(channel)
+            finally:
+                await placed.close()
+
+    async def _discard(self, session_id: str, work: Path | None) -> None:
+        """A session is closed: forget it, and delete the folder of one that cannot come back."""
+        session = self._sessions.get(session_id)
+        if session is not None and session.ended is not None:
+            del self._sessions[session_id]
+        if work is not None:
+            await asyncio.to_thread(shutil.rmtree, work, ignore_errors=True)
+
+    async def _identify(
+        self, request: SessionRequest, engine: EngineDriver, loader: IdentityLoader | None, work: Path
+    ) -> _Agent:
+        """Bring the source to disk and read who the agent is."""
         fetched = await fetch(
             request.source,
             into=work / "source",
@@ -115,93 +191,20 @@ class LocalHarness:
             in_place=self._library_mode,
             progress=self._progress,
         )
-        state_dir = _state_dir(work)
-        manifest = await self._identify(request, engine, loader, fetched, state_dir=state_dir, trusted=trusted)
-        bound = BoundStore(
-            store, project_key=request.project_key, session_id=session_id, engine_id=engine_session_id(session_id)
-        )
-        envs = {name: value for name, value in request.envs.items() if name not in _GIT_SECRETS}
-        resumed = request.session_id is not None and bool(
-            await bound.load({"project_key": request.project_key, "session_id": session_id})
-        )
-        await _attach(LocalWorkspace(fetched.path), request.attachments)
-        substrate = self._substrate or plugins.resolve_substrate("local")
-        placed = await substrate.boot(workspace=fetched.path, envs=envs, limits={})
-
-        async def released() -> None:
-            try:
-                await channel.flush()
-            finally:
-                try:
-                    await self.log.release(channel)
-                finally:
-                    await placed.close()
-
-        async def closed() -> None:
-            if self._sessions.get(session_id) is session:
-                del self._sessions[session_id]
-            if request.session_id is None and request.session_store is None:
-                await asyncio.to_thread(shutil.rmtree, work, ignore_errors=True)
-
-        session = LocalSession(
-            channel=channel,
-            engine=engine,
-            workspace=LocalWorkspace(placed.workspace_path),
-            policy=request.policy,
-            approval_timeout=request.approval_timeout,
-            released=released,
-            closed=closed,
-            grace=self._grace,
-        )
-        context = EngineContext(
-            session_id=session_id,
-            manifest=manifest,
-            workspace_path=placed.workspace_path,
-            envs=envs,
-            options=_merge(manifest, request),
-            user_message_queue=session.turns,
-            on_permission_request=session.chain.ask,
-            cancel_event=session.cancel_event,
-            interrupt_event=session.interrupt_event,
-            state_dir=state_dir,
-            session_store=cast("SessionStore", bound),
-            project_key=request.project_key,
-            budget_max_usd=request.budget_max_usd,
-            approval_timeout=request.approval_timeout,
-            trusted=trusted,
-            library_mode=self._library_mode,
-        )
-        try:
-            session.start(context, resumed=resumed)
-        except BaseException:
-            await placed.close()
-            raise
-        _log.info("session_start", session=session_id, engine=engine.name, agent=manifest.name, resumed=resumed)
-        return session
-
-    async def _identify(
-        self,
-        request: SessionRequest,
-        engine: EngineDriver,
-        loader: IdentityLoader | None,
-        fetched: Fetched,
-        *,
-        state_dir: Path,
-        trusted: bool,
-    ) -> AgentManifest:
+        trusted = self._library_mode and isinstance(request.source, LocalSource)
         chosen = loader or plugins.resolve_identity_loader(default_loader(fetched.path))
         manifest = await chosen.load(
             source=request.source,
             target_engine=engine.name,
             workspace_path=fetched.path,
-            state_dir=state_dir,
+            state_dir=_state_dir(work),
             trusted=trusted,
         )
         for note in manifest.notes:
             _log.warn("manifest_note", agent=manifest.name, note=note)
             if self._progress is not None:
                 self._progress(f"note: {note}")
-        return replace(manifest, sha=manifest.sha or fetched.sha)
+        return _Agent(fetched, replace(manifest, sha=manifest.sha or fetched.sha), trusted)
 
 
 def end_interrupted_run(channel: Channel) -> None:
@@ -243,6 +246,21 @@ def _store(choice: object) -> SessionStore:
     store = resolve_store("memory" if choice is None else choice)
     assert store is not None
     return store
+
+
+def _bind(store: SessionStore, request: SessionRequest, session_id: str) -> BoundStore:
+    engine_id = engine_session_id(session_id)
+    return BoundStore(store, project_key=request.project_key, session_id=session_id, engine_id=engine_id)
+
+
+async def _remembers(bound: BoundStore) -> bool:
+    """Whether the store holds anything of its session, which it means whatever the key."""
+    return bool(await bound.load({"project_key": "", "session_id": ""}))
+
+
+def _comes_back(request: SessionRequest) -> bool:
+    """Whether the session can be opened again later, so that its folder must stay."""
+    return request.session_id is not None or request.session_store is not None
 
 
 def _state_dir(work: Path) -> Path:
