@@ -16,6 +16,7 @@ from computeragent.cli.main import report
 from computeragent.cli.render import terminal
 from computeragent.cli.run import make_agent, show_turn
 from computeragent.errors import ComputerAgentError, EngineError
+from computeragent.eventlog import SqliteEventLog
 from computeragent.settings import home
 
 
@@ -23,7 +24,8 @@ def chat(args: argparse.Namespace) -> int:
     """The command. The event loop runs during turns; between them the program waits at the prompt."""
     console = terminal()
     save_history = _history()
-    agent = make_agent(args)
+    log = SqliteEventLog()
+    agent = make_agent(args, log)
     with asyncio.Runner() as runner:
         try:
             while (line := _read()) is not None:
@@ -31,6 +33,7 @@ def chat(args: argparse.Namespace) -> int:
                     _turn(runner, agent.chat(line), console)
         finally:
             runner.run(agent.dispose())
+            runner.run(log.close())
             save_history()
     if agent.session_id and args.session_store != "memory":
         console.print(f"resume with: {_resume(args, agent.session_id)}", style="dim", soft_wrap=True)

@@ -57,14 +57,17 @@ async def _demo(args: argparse.Namespace, console: Console, repository: Path) ->
     session_id = new_id("session")
     async with _model(args, console, repository) as envs:
         _heading(console, "1. An agent reads a repository, and asks before it writes", ASK)
-        async with ComputerAgent(
-            source=repository,
-            session_id=session_id,
-            session_store="sqlite",
-            envs=envs,
-            on_tool_call=_approve(console, ask=args.ask),
-            event_log=SqliteEventLog(),
-        ) as agent:
+        async with (
+            SqliteEventLog() as log,
+            ComputerAgent(
+                source=repository,
+                session_id=session_id,
+                session_store="sqlite",
+                envs=envs,
+                on_tool_call=_approve(console, ask=args.ask),
+                event_log=log,
+            ) as agent,
+        ):
             status = await show_turn(agent.chat(ASK), console)
             written = await agent.fetch_artifact_text("SUMMARY.md")
         if status or written is None:

@@ -8,6 +8,7 @@ import base64
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from computeragent.approval import tty_approval
 from computeragent.chat import ChatHandle, ChatResult
 from computeragent.cli.render import TurnView, footer, terminal
 from computeragent.errors import EngineError, ValidationError
-from computeragent.eventlog import SqliteEventLog
+from computeragent.eventlog import EventLog, SqliteEventLog
 from computeragent.protocol_types import PermissionRequest, ToolCallback
 from computeragent.wire.encoding import from_json
 from computeragent.wire.events import encode_event
@@ -36,7 +37,8 @@ def run(args: argparse.Namespace) -> int:
 
 async def _run(args: argparse.Namespace) -> int:
     message = _message(args.message)
-    async with make_agent(args, attachments=[_attach(path) for path in args.attach]) as agent:
+    attachments = [_attach(path) for path in args.attach]
+    async with SqliteEventLog() as log, make_agent(args, log, attachments) as agent:
         handle = agent.chat(message)
         if args.json:
             return await _as_json(handle)
@@ -93,7 +95,7 @@ class cancelling:  # noqa: N801 - reads as a statement: with cancelling(handle)
             main.cancel()
 
 
-def make_agent(args: argparse.Namespace, attachments: list[Attachment] | None = None) -> ComputerAgent:
+def make_agent(args: argparse.Namespace, log: EventLog, attachments: Sequence[Attachment] = ()) -> ComputerAgent:
     """The agent that the command line describes, recorded in the session database."""
     if args.source and args.source_flag and args.source != args.source_flag:
         raise ValidationError("two sources are given", hint="Give the source once, as an argument or with --source.")
@@ -109,10 +111,10 @@ def make_agent(args: argparse.Namespace, attachments: list[Attachment] | None = 
         session_store=args.session_store,
         options=_options(args),
         envs=_envs(args.env),
-        attachments=attachments or [],
+        attachments=attachments,
         budget_max_usd=args.budget,
         on_tool_call=approver(allow_all=args.yes),
-        event_log=SqliteEventLog(),
+        event_log=log,
         progress=_progress,
         debug=args.debug,
     )

@@ -67,18 +67,14 @@ def rm(args: argparse.Namespace) -> int:
 
 
 async def _sessions(limit: int) -> list[SessionSummary]:
-    log = SqliteEventLog()
-    try:
+    async with SqliteEventLog() as log:
         dead = set(await log.orphans())
         found = await log.sessions(limit)
         return [replace(s, status="interrupted") if s.live and s.session_id in dead else s for s in found]
-    finally:
-        await log.close()
 
 
 async def _show(prefix: str, *, as_json: bool) -> int:
-    log = SqliteEventLog()
-    try:
+    async with SqliteEventLog() as log:
         session_id = await _resolve(log, prefix)
         view = TurnView(console := terminal())
         after = -1
@@ -93,8 +89,6 @@ async def _show(prefix: str, *, as_json: bool) -> int:
             after = page[-1].id
         view.close_line()
         return 0
-    finally:
-        await log.close()
 
 
 async def _remove(session_id: str) -> None:

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import msgspec
 
@@ -128,6 +128,12 @@ class SqliteEventLog:
             self._jobs.put(None)
             await asyncio.to_thread(thread.join)
         self._owner.retire()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
     # ── Backend ──
 
