@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -266,7 +267,7 @@ class ComputerAgent:
     def _info(self) -> dict[str, Any]:
         engine = self._request.engine
         return {
-            "source": msgspec.to_builtins(self._request.source),
+            "source": _without_credentials(msgspec.to_builtins(self._request.source)),
             "engine": engine if isinstance(engine, str) else engine.name,
             "model": self._request.options.get("model") or self._request.model,
             "base_url": self._request.envs.get("ANTHROPIC_BASE_URL"),
@@ -277,6 +278,11 @@ async def run_task(*, message: ChatInput, **agent: Any) -> ChatResult:
     """One turn with an agent made for it: `ComputerAgent(**agent)`, one `chat`, `dispose`."""
     async with ComputerAgent(**agent) as made:
         return await made.chat(message)
+
+
+def _without_credentials(source: dict[str, Any]) -> dict[str, Any]:
+    """A source as telemetry may see it: an address may carry a token."""
+    return source | {"url": re.sub(r"//[^/@]*@", "//", source["url"])} if "url" in source else source
 
 
 def _one_engine(engine: str | EngineDriver | None, harness: str | None) -> str | EngineDriver:

@@ -169,7 +169,7 @@ class EngineContext:
     session_id: str
     manifest: AgentManifest
     workspace_path: Path
-    envs: Mapping[str, str]
+    envs: Mapping[str, str] = field(repr=False)  # secrets: never on show
     options: Mapping[str, Any]
     user_message_queue: AsyncIterable[UserInput]
     on_permission_request: Callable[[PermissionRequest], Awaitable[PermissionDecision]]
@@ -246,7 +246,7 @@ class SessionRequest:
     source: IdentitySource
     engine: str | EngineDriver = "claude-agent-sdk"
     identity_loader: str | IdentityLoader | None = None
-    envs: Mapping[str, str] = field(default_factory=dict[str, str])
+    envs: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     model: str | None = None
     session_id: str | None = None
