@@ -1,0 +1,181 @@
+"""E-mail addresses: international, quoted, escaped for a URL, and spelled out with "at" and "dot"."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from re import IGNORECASE
+from re import compile as regex
+
+from computeragent.telemetry.redaction.findings import Finding
+from computeragent.telemetry.redaction.scanned import Scanned
+
+_AT = regex(r'@(?<=[\w.+\-&\'"~!#$*/=?^`{|}%]@)(?=[\w\[])')
+_LOCAL = regex(r"[\w.+\-&'~]{1,64}\Z")
+_QUOTED = regex(r'"[^"\n@]{1,64}"\Z')
+_LABEL = r"\w(?:[\w\-]{0,61}\w)?"
+_DOMAIN = regex(rf"(?:{_LABEL}\.){{1,8}}({_LABEL})|\[(?:IPv6:)?[0-9A-Fa-f:.]{{4,45}}\]()")
+_ESCAPED = regex(r"(?:%40|&#64;|&#x40;|&commat;|\\u0040)(?=\w)", IGNORECASE)
+_SPELLED_MARKS = (b" dot ", b"dot]", b"dot)", b"at]", b"at)", b"[@", b"(@", b"at }", b"at ]", b"at )", b"at}")
+_SPELLED = regex(r"[\[({<] ?(?:at|@|arroba) ?[\])}>]| at (?=[\w\-]{2,63}(?: dot |(?:\.| ?[\[({])))")
+_DOT = r"(?:\.| ?[\[({<] ?(?:dot|punkt|\.) ?[\])}>] ?| dot )"
+_SPELLED_DOMAIN = regex(rf" ?([\w\-]{{1,63}}(?:{_DOT}[\w\-]{{1,63}}){{1,6}})", IGNORECASE)
+_LAST_LABEL = regex(rf".*{_DOT}([\w\-]+)\Z", IGNORECASE)
+_DOT_WORD = regex(r"[\[({<]| dot ", IGNORECASE)
+
+_COUNTRIES = frozenset(
+    "ac ad ae af ag ai al am ao aq ar as at au aw ax az ba bb bd be bf bg bh bi bj bm bn bo br bs bt bw by bz ca cc cd"
+    " cf cg ch ci ck cl cm cn co cr cu cv cw cx cy cz de dj dk dm do dz ec ee eg er es et eu fi fj fk fm fo fr ga gd ge"
+    " gf gg gh gi gl gm gn gp gq gr gs gt gu gw gy hk hm hn hr ht hu id ie il im in io iq ir is it je jm jo jp ke kg kh"
+    " ki km kn kp kr kw ky kz la lb lc li lk lr ls lt lu lv ly ma mc md me mg mh mk ml mm mn mo mp mq mr ms mt mu mv mw"
+    " mx my mz na nc ne nf ng ni nl no np nr nu nz om pa pe pf pg ph pk pl pm pn pr ps pt pw py qa re ro rs ru rw sa sb"
+    " sc sd se sg sh si sk sl sm sn so sr ss st su sv sx sy sz tc td tf tg th tj tk tl tm tn to tr tt tv tw tz ua ug uk"
+    " us uy uz va vc ve vg vi vn vu wf ws ye yt za zm zw".split()
+)
+_NOT_A_TLD = frozenset(
+    "png jpg jpeg gif svg webp avif ico bmp tif tiff pdf css scss less js mjs cjs jsx ts tsx json yaml yml toml ini cfg"
+    " conf txt html htm xml csv log lock exe dll bin dat tmp bak tgz tar gz whl jar war class pyc ipynb wasm map woff"
+    " woff2 ttf eot mp4 webm wav service socket timer target mount local internal lan localdomain localhost home arpa"
+    " self value name_ dtype shape astype property setter getter deleter mark fixture patch object".split()
+)
+
+
+def emails(scan: Scanned) -> Iterator[Finding]:
+    """E-mail addresses in every spelling."""
+    yield from _plain(scan)
+    if "%40" in scan.text or "&#" in scan.text or "&commat;" in scan.text or "\\u0040" in scan.text:
+        yield from _escaped(scan)
+    if any(mark in scan.words for mark in _SPELLED_MARKS):
+        yield from _spelled(scan)
+
+
+def _anchors(scan: Scanned) -> Iterator[int]:
+    if not scan.text.isascii():
+        for match in _AT.finditer(scan.text):
+            yield match.start()
+        return
+    for mark in (b"@a", b"@["):
+        table = scan.tokens if mark == b"@a" else scan.octets
+        place = table.find(mark)
+        while place >= 0:
+            yield place
+            place = table.find(mark, place + 1)
+
+
+def _plain(scan: Scanned) -> Iterator[Finding]:
+    text = scan.text
+    for place in _anchors(scan):
+        if place == 0 or text[place - 1] == "@":
+            continue
+        domain = _DOMAIN.match(text, place + 1, place + 256)
+        if not domain:
+            continue
+        end = _domain_end(text, place + 1, domain.end(), domain.group(1))
+        if not end:
+            continue
+        start = _local_start(text, place)
+        if start is None or _is_address_of_a_host(text, start, place, end):
+            continue
+        yield Finding("EMAIL", start, end)
+
+
+def _domain_end(text: str, start: int, end: int, tld: str | None) -> int:
+    if not tld:  # an address in brackets
+        return end
+    while not is_tld(tld):
+        # a sentence may go on without a space: try with one label less
+        end = end - len(tld) - 1
+        labels = text[start:end].split(".")
+        if len(labels) < 2 or is_file_ending(tld):
+            return 0
+        tld = labels[-1]
+    after = text[end : end + 1]
+    return 0 if after == "_" else end
+
+
+def is_tld(label: str) -> bool:
+    """Whether a domain can end in this label."""
+    low = label.lower()
+    if low.startswith("xn--"):
+        return len(low) > 5
+    if not low.isalpha() or not (low == label or low.upper() == label or label.istitle()):
+        return False
+    if len(low) == 2:
+        return not low.isascii() or low in _COUNTRIES
+    return 2 < len(low) <= 18 and low not in _NOT_A_TLD
+
+
+def is_file_ending(label: str) -> bool:
+    """Whether a label is the ending of a file or a host, which makes the whole thing no mail domain."""
+    return label.lower() in _NOT_A_TLD or label.isdigit()
+
+
+def _local_start(text: str, place: int) -> int | None:
+    if text[place - 1] == '"':
+        quoted = _QUOTED.search(text, max(0, place - 66), place)
+        return quoted.start() if quoted else None
+    low = max(0, place - 65)
+    piece = text[low:place]
+    size = len(piece)
+    index = size
+    while index and (piece[index - 1].isalnum() or piece[index - 1] in "._+-&'~"):
+        index -= 1
+    local = _LOCAL.match(piece, index)
+    if not local or size - index > 64:
+        return None
+    start = low + index
+    while start < place and text[start] in "'.&~-":
+        start += 1
+    return start if start < place else None
+
+
+def _is_address_of_a_host(text: str, start: int, place: int, end: int) -> bool:
+    """Whether it is ``user@host`` of a URL or of git, or a file name such as ``logo@2x.png``."""
+    if text[start:place] in {"git", "hg", "svn"}:
+        return True
+    after = text[end : end + 2]
+    if after[:1] == ":" and after[1:] and (after[1] in "/~" or after[1].isalpha()):
+        return True
+    before = text[max(0, start - 80) : start]
+    scheme = before.rfind("://")
+    return scheme >= 0 and not any(char in " /\n\t\"'<>?=,;" for char in before[scheme + 3 :])
+
+
+def _escaped(scan: Scanned) -> Iterator[Finding]:
+    text = scan.text
+    for match in _ESCAPED.finditer(text):
+        domain = _DOMAIN.match(text, match.end(), match.end() + 255)
+        if not domain or match.start() == 0:
+            continue
+        end = _domain_end(text, match.end(), domain.end(), domain.group(1))
+        start = _local_start(text, match.start())
+        if end and start is not None:
+            yield Finding("EMAIL", start, end)
+
+
+def _spelled(scan: Scanned) -> Iterator[Finding]:
+    text = scan.text
+    for match in _SPELLED.finditer(scan.lower):
+        domain = _SPELLED_DOMAIN.match(text, match.end(), match.end() + 300)
+        if not domain:
+            continue
+        last = _LAST_LABEL.match(domain.group(1))
+        plain_at = match.group() == " at "
+        if not last or not is_tld(last.group(1)) or (plain_at and not _DOT_WORD.search(domain.group(1))):
+            continue
+        place = match.start()
+        while place and text[place - 1] == " " and match.start() - place < 2:
+            place -= 1
+        if not place:
+            continue
+        start = _local_start(text, place)
+        if start is None:
+            continue
+        # "first dot last at …" is one local part
+        while True:
+            head = text[max(0, start - 6) : start].lower()
+            dot = next((mark for mark in (" dot ", "[dot]", "(dot)") if head.endswith(mark)), None)
+            further = _local_start(text, start - len(dot)) if dot and start > len(dot) else None
+            if further is None or match.start() - further > 80:
+                break
+            start = further
+        yield Finding("EMAIL", start, domain.end())
