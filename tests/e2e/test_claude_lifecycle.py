@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from computeragent import ComputerAgent, EngineError
-from computeragent.engines.claude_process import RUN_MARK
 from computeragent.testing.models import ModelSimulator, parse_script
 
 pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
@@ -25,18 +24,6 @@ SLOW = "rules:\n  - {match: slow, turns: [{text: '" + "word " * 200 + "', chunk_
 BUSY = (
     "rules:\n  - {match: busy, turns: [{tool: Bash, input: {command: 'python3 -c \"import time; time.sleep(30)\"'}}]}\n"
 )
-
-
-def processes_of(pid: int) -> list[int]:
-    """Every process below this one, however often it was re-parented in between: by the run's mark."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*/environ"):
-        try:
-            if f"{RUN_MARK}=".encode() in entry.read_bytes():
-                found.append(int(entry.parent.name))
-        except OSError:
-            continue
-    return [process for process in found if process != pid]
 
 
 async def first_delta(handle: Any) -> None:
@@ -115,30 +102,30 @@ async def test_a_budget_that_is_spent_ends_the_run(start: Any) -> None:
     assert result.usage.cost_usd > 0.0001
 
 
-async def test_killing_the_cli_ends_the_run_honestly_and_leaves_no_process(start: Any) -> None:
+async def test_killing_the_cli_ends_the_run_honestly_and_leaves_no_process(start: Any, alive: Any) -> None:
     async with start(BUSY + HELLO) as (agent, _):
         handle = agent.chat("busy")
         async for event in handle:
             if event.kind == "ca_permission_decision":
                 break
         await asyncio.sleep(0.5)
-        alive = processes_of(os.getpid())
-        assert len(alive) >= 2  # the CLI, and the tool that it runs
-        cli = min(alive)
+        running = alive()
+        assert len(running) >= 2  # the CLI, and the tool that it runs
+        cli = min(running)
         os.kill(cli, signal.SIGKILL)
         with pytest.raises(EngineError) as failure:
             await handle
         assert failure.value.result.ended.reason == "error"
         assert failure.value.hint
         deadline = time.monotonic() + 2
-        while processes_of(os.getpid()) and time.monotonic() < deadline:
+        while alive() and time.monotonic() < deadline:
             await asyncio.sleep(0.05)
-        assert processes_of(os.getpid()) == []
+        assert alive() == []
         # the next turn starts the session's next run, which remembers
         assert (await agent.chat("hello")).text == "Hello from the model."
 
 
-async def test_cancelling_the_run_is_quick_and_leaves_no_process(start: Any) -> None:
+async def test_cancelling_the_run_is_quick_and_leaves_no_process(start: Any, alive: Any) -> None:
     async with start(BUSY + HELLO) as (agent, _):
         handle = agent.chat("busy")
         async for event in handle:
@@ -149,7 +136,7 @@ async def test_cancelling_the_run_is_quick_and_leaves_no_process(start: Any) -> 
         await agent.cancel()
         assert time.monotonic() - began < 3
         assert (await handle).ended.reason == "cancelled"
-        assert processes_of(os.getpid()) == []
+        assert alive() == []
 
 
 RESUME = """
