@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,3 +49,12 @@ def test_with_ask_the_person_decides(cli: Cli, tmp_path: Path) -> None:
         assert terminal.wait(40) == 1
         assert "the agent did not write SUMMARY.md" in terminal.seen
         assert "Traceback" not in terminal.seen
+
+
+def test_with_a_key_the_provider_is_used_and_said(cli: Cli, simulated: Any, tmp_path: Path) -> None:
+    provider = simulated("rules: [{match: Read this repository, reply: I would rather not.}]")
+    done = cli("demo", "--dir", str(tmp_path / "demo"))
+    assert done.returncode == 1
+    assert "Model: your provider's, by the key in the environment." in done.stdout
+    assert "I would rather not." in done.stdout
+    assert provider.calls

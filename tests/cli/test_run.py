@@ -282,6 +282,31 @@ def test_a_real_agent_streams_and_asks_at_the_terminal(cli: Cli, simulated: Any)
     assert "tokens" in terminal.seen
 
 
+BOTH = """
+rules:
+  - match: both
+    turns:
+      - tools:
+          - {name: Bash, input: {command: "touch WORK/one"}}
+          - {name: Bash, input: {command: "touch WORK/two"}}
+      - text: Both asked.
+"""
+
+
+@pytest.mark.e2e
+def test_parallel_calls_of_a_real_agent_are_asked_one_after_another(cli: Cli, simulated: Any) -> None:
+    simulated(BOTH)
+    with cli.terminal("run", "-m", "both") as terminal:
+        terminal.expect(r"Bash \(high risk\): touch \S+/one\n" + PROMPT)
+        terminal.type("d\n")
+        terminal.expect(r"Bash \(high risk\): touch \S+/two\n" + PROMPT)
+        terminal.type("a\n")
+        terminal.expect("Both asked.")
+        assert terminal.wait() == 0
+    assert not (cli.work / "one").exists()
+    assert (cli.work / "two").exists()
+
+
 @pytest.mark.e2e
 def test_a_real_agent_piped_as_json(cli: Cli, simulated: Any) -> None:
     simulated(TOOLS)
