@@ -432,6 +432,31 @@ async def test_a_turn_whose_waiter_gave_up_makes_room_for_the_next(agents: Any):
     assert (await agent.chat("2")).text == "two"
 
 
+async def test_a_turn_that_is_broken_off_while_another_waits_makes_room_for_it(agents: Any):
+    agent = agents([[{"text": "one"}, {"delay": 60}], [{"text": "two"}]])
+    first, second = agent.chat("1"), agent.chat("2")
+    iteration = aiter(first)
+    while not first._messages:
+        await anext(iteration)
+    waiting = asyncio.create_task(second.result())
+    await until(lambda: bool(second._open_turns))
+    del iteration
+    assert (await waiting).text == "two"
+
+
+async def test_a_turn_that_is_taken_up_again_at_once_goes_on_though_another_waits(agents: Any):
+    agent = agents([[{"text": "hm"}, {"delay": 0.01}, {"text": "one"}], [{"text": "two"}]])
+    first, second = agent.chat("1"), agent.chat("2")
+    await first.session_id()
+    waiting = asyncio.create_task(second.result())
+    await until(lambda: bool(second._open_turns))
+    async for event in first:
+        if event.kind == "ca_turn_started":
+            break
+    assert (await first).text == "one"
+    assert (await waiting).text == "two"
+
+
 async def test_one_reader_that_leaves_does_not_end_the_turn_for_the_other(agents: Any):
     agent = agents([[{"text": "hm"}, {"delay": 0.02}, {"text": "one"}]])
     handle = agent.chat("1")

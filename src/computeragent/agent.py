@@ -144,6 +144,7 @@ class ComputerAgent:
         self._fresh = False
         self._previous: ChatHandle | None = None
         self._opening = asyncio.Lock()
+        self._ending: set[asyncio.Task[None]] = set()
         self._disposed = False
         self._announced = False
 
@@ -152,8 +153,8 @@ class ComputerAgent:
     def chat(self, message: ChatInput) -> ChatHandle:
         """One turn: iterate the handle for its events, or await it for its result.
 
-        Turns of one agent run one after another. A turn whose iteration was broken off is interrupted when the
-        next one starts, and nothing of it appears in the next.
+        Turns of one agent run one after another. A turn whose iteration was broken off is interrupted as soon as
+        another one waits for it, and nothing of it appears in the next.
         """
         return ChatHandle(self, message)
 
@@ -216,9 +217,20 @@ class ComputerAgent:
     async def session_for(self, handle: ChatHandle) -> tuple[Session, bool]:
         """The live session for a handle's turn, opened if need be, and whether it is the first of its run."""
         previous, self._previous = self._previous, handle
-        if previous is not None and previous.abandoned and not previous.finished:
+        if previous is not None:
             await previous.abandon()
         return await self._ensure(claim=True)
+
+    def left(self, handle: ChatHandle) -> None:
+        """Nobody reads a handle's turn any more. Where another one waits for it already, it ends now."""
+        if handle is self._previous or not handle.started:
+            return
+        try:
+            ending = asyncio.get_running_loop().create_task(handle.abandon())
+        except RuntimeError:
+            return  # the loop is over, and the turn with it
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
 
     async def answer(self, request: PermissionRequest) -> tuple[PermissionDecision, str]:
         """The answer to a call that nobody answered by hand, and who gave it."""

@@ -58,6 +58,10 @@ class Host(Protocol):
         """The live session for a handle's turn, opened if need be, and whether it is the first of its run."""
         ...
 
+    def left(self, handle: ChatHandle) -> None:
+        """Hear that nobody reads a handle's turn any more."""
+        ...
+
     async def answer(self, request: PermissionRequest) -> tuple[PermissionDecision, str]:
         """The answer to a call that nobody answered by hand, and who gave it."""
         ...
@@ -169,9 +173,13 @@ class ChatHandle:
         """Somebody stops reading; the last one to do so before the end abandons the turn."""
         self._readers -= 1
         self.abandoned = not self._readers and not self.finished
+        if self.abandoned:
+            self._agent.left(self)
 
     async def abandon(self) -> None:
-        """End a turn that nobody reads any more, and hold nothing back for it."""
+        """End the turn if nobody reads it any more, and hold nothing back for it."""
+        if not self.abandoned or self.finished:
+            return
         await self.cancel()
         if self._stream is not None:
             self._stream.close()
