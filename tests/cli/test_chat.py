@@ -76,7 +76,9 @@ def test_ctrl_c_at_a_question_returns_to_the_prompt(cli: Cli) -> None:
 def test_ctrl_c_at_the_prompt_clears_the_line(cli: Cli) -> None:
     with cli.terminal("chat", *TWO) as terminal:
         terminal.expect("› ")
-        terminal.type("rubbish\x03")
+        terminal.type("rubbish")
+        terminal.expect("rubbish")  # on show: the prompt is really waiting for keys
+        terminal.type("\x03")
         terminal.expect("\n› ")
         terminal.type("one\n")
         terminal.expect("First.")
