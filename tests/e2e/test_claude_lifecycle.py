@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from computeragent import ComputerAgent, EngineError
+from computeragent.errors import EngineUnavailableError
 from computeragent.testing.models import ModelSimulator, parse_script
 
 pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
@@ -231,6 +232,18 @@ async def test_a_missing_key_is_said_at_once(workdir: Path, tmp_path: Path, monk
     assert failure.value.hint == (
         "Set ANTHROPIC_API_KEY, or pass it in envs=; to try things out without a key, run `computeragent demo`."
     )
+
+
+async def test_a_wrong_key_is_said_soon(start: Any, alive: Any) -> None:
+    began = time.monotonic()
+    async with start("require_key: right\nrules:\n" + HELLO, envs={"ANTHROPIC_API_KEY": "wrong"}) as (agent, sim):
+        with pytest.raises(EngineUnavailableError) as failure:
+            await agent.chat("hello")
+        assert time.monotonic() - began < 15  # the CLI alone would try for three minutes
+        assert failure.value.message == "the model's provider refuses the credentials (HTTP 401)"
+        assert failure.value.hint == "Check ANTHROPIC_API_KEY (or the login), and that it belongs to the base URL."
+        assert len(sim.calls) == 3
+    assert alive() == []
 
 
 async def test_a_missing_cli_is_said_at_once(start: Any) -> None:

@@ -13,16 +13,16 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
+from computeragent.engines.claude_gate import Gate
 from computeragent.engines.claude_options import build, check_options, confine, hooks_after
 from computeragent.engines.claude_process import ClaudeProcess
-from computeragent.errors import EngineError
-from computeragent.ids import new_id
-from computeragent.protocol_types import EngineContext, EngineEvent, PermissionRequest
+from computeragent.errors import EngineError, EngineUnavailableError
+from computeragent.protocol_types import EngineContext, EngineEvent
 from computeragent.stores.binding import engine_session_id
 from computeragent.wire.events import Capabilities
-from computeragent.wire.requests import PermissionDecision, UserInput
+from computeragent.wire.requests import UserInput
 
 if TYPE_CHECKING:
     from claude_agent_sdk import ClaudeAgentOptions
@@ -31,7 +31,7 @@ Json = dict[str, Any]
 
 # Modes in which the CLI asks nobody, so that a callback would never be called; the hook gates them all the same.
 _UNASKED_MODES = frozenset({"bypassPermissions", "dontAsk"})
-_IN_PLAN_MODE = frozenset({"ExitPlanMode", "AskUserQuestion"})
+_REFUSALS = 3
 _HOOK_MARGIN = 5.0
 _SETTLE = 1.0
 
@@ -66,7 +66,7 @@ class _Run:
         self._ctx = ctx
         self._options = check_options(ctx.options, library_mode=ctx.library_mode)
         self._process = ClaudeProcess(ctx, self._options.pop("cli_path", None))
-        self._gate = _Gate(ctx)
+        self._gate = Gate(ctx)
         self._client: Any = None
         self._tasks: list[asyncio.Task[None]] = []
         self._awaited: set[str] = set()
@@ -102,6 +102,8 @@ class _Run:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if not self._idle.is_set():
+            await asyncio.to_thread(self._process.kill)  # a busy CLI would take its time to hang up
         await self._disconnect()
         await asyncio.to_thread(self._process.kill)
 
@@ -157,6 +159,7 @@ class _Run:
         """The CLI's messages as events, until it is done."""
         try:
             async for payload in self._messages():
+                _check_refused(payload)
                 if payload.get("type") != "result":
                     yield EngineEvent("sdk_message", payload, ends_turn=False)
                     continue
@@ -166,6 +169,8 @@ class _Run:
                     yield EngineEvent("session_ended", reason="budget_exceeded")
                     return
                 yield EngineEvent("sdk_message", payload, ends_turn=self._answers(payload))
+        except EngineUnavailableError:
+            raise
         except Exception as error:
             if not self._ending:
                 raise self._failure("the Claude CLI ended unexpectedly", error) from error
@@ -247,54 +252,14 @@ class _Run:
         await self._disconnect()
 
 
-class _Gate:
-    """The permission chain as the CLI sees it: a hook before every tool, and a callback that repeats its answer."""
-
-    def __init__(self, ctx: EngineContext) -> None:
-        self._ctx = ctx
-        self._decided: dict[str, PermissionDecision] = {}
-        self._planning = False
-
-    async def before(self, data: Any, call_id: str | None, context: Any) -> Any:
-        """The PreToolUse hook: deny, or nothing, with a changed input where there is one."""
-        del context
-        hook = cast("Json", data)
-        self._planning = hook.get("permission_mode") == "plan"
-        decision = await self._ask(
-            call_id or new_id("call"), str(hook["tool_name"]), dict(hook.get("tool_input") or {})
+def _check_refused(payload: Json) -> None:
+    """The CLI tries refused credentials again for three minutes. Raises `EngineUnavailableError` much sooner."""
+    tried = payload.get("attempt")
+    if payload.get("subtype") == "api_retry" and payload.get("error_status") == 401 and tried == _REFUSALS:
+        raise EngineUnavailableError(
+            "the model's provider refuses the credentials (HTTP 401)",
+            hint="Check ANTHROPIC_API_KEY (or the login), and that it belongs to the base URL.",
         )
-        output: Json = {"hookEventName": "PreToolUse"}
-        if decision.decision == "deny":
-            output["permissionDecision"] = "deny"
-            output["permissionDecisionReason"] = decision.reason or "denied"
-        elif decision.decision == "modify":
-            output["updatedInput"] = decision.input
-        else:
-            return {}
-        return {"hookSpecificOutput": output}
-
-    async def answer(self, tool: str, tool_input: Json, context: Any) -> Any:
-        """The `can_use_tool` callback: what the hook decided for this call.
-
-        In plan mode nothing that needs asking runs until the plan is accepted, whoever allows it.
-        """
-        from claude_agent_sdk import PermissionResultAllow, PermissionResultDeny
-
-        call_id = str(getattr(context, "tool_use_id", None) or new_id("call"))
-        decision = self._decided.pop(call_id, None) or await self._ask(call_id, tool, tool_input)
-        self._decided.pop(call_id, None)
-        if decision.decision == "deny":
-            return PermissionResultDeny(message=decision.reason or "denied")
-        if self._planning and tool not in _IN_PLAN_MODE:
-            return PermissionResultDeny(message="in plan mode nothing is changed before the plan is accepted")
-        return PermissionResultAllow(updated_input=decision.input or tool_input)
-
-    async def _ask(self, call_id: str, tool: str, tool_input: Json) -> PermissionDecision:
-        decision = await self._ctx.on_permission_request(PermissionRequest(call_id, tool, tool_input))
-        self._decided[call_id] = decision
-        if len(self._decided) > 1_000:
-            del self._decided[next(iter(self._decided))]
-        return decision
 
 
 async def _one(message: Json) -> AsyncIterator[Json]:
