@@ -23,6 +23,7 @@ class Terminal:
 
     def __init__(self, command: Sequence[str], env: Mapping[str, str], cwd: Path, width: int = 120) -> None:
         self.seen = ""
+        self._raw = b""
         self._read = 0
         self._master, slave = pty.openpty()
         os.set_blocking(self._master, False)
@@ -82,7 +83,8 @@ class Terminal:
         data = b""
         with contextlib.suppress(OSError):  # EIO: the other side has hung up
             data = os.read(self._master, 65_536)
-        self.seen += _ESCAPES.sub("", data.decode("utf-8", "replace")).replace("\r\n", "\n")
+        self._raw += data  # decoded as a whole: a read may end in the middle of a character
+        self.seen = _ESCAPES.sub("", self._raw.decode("utf-8", "ignore")).replace("\r\n", "\n")
         return bool(data)
 
 
