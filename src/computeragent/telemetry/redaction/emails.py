@@ -15,8 +15,10 @@ _QUOTED = regex(r'"[^"\n@]{1,64}"\Z')
 _LABEL = r"\w(?:[\w\-]{0,61}\w)?"
 _DOMAIN = regex(rf"(?:{_LABEL}\.){{1,8}}({_LABEL})|\[(?:IPv6:)?[0-9A-Fa-f:.]{{4,45}}\]()")
 _ESCAPED = regex(r"(?:%40|&#64;|&#x40;|&commat;|\\u0040)(?=\w)", IGNORECASE)
-_SPELLED_MARKS = (b" dot ", b"dot]", b"dot)", b"at]", b"at)", b"[@", b"(@", b"at }", b"at ]", b"at )", b"at}")
-_SPELLED = regex(r"[\[({<] ?(?:at|@|arroba) ?[\])}>]| at (?=[\w\-]{2,63}(?: dot |(?:\.| ?[\[({])))")
+_SPELLED = (
+    regex(r"[\[({<] ?(?:at|@|arroba) ?[\])}>]"),
+    regex(r" at (?=[\w\-]{2,63}(?: dot |(?:\.| ?[\[({])))"),
+)
 _DOT = r"(?:\.| ?[\[({<] ?(?:dot|punkt|\.) ?[\])}>] ?| dot )"
 _SPELLED_DOMAIN = regex(rf" ?([\w\-]{{1,63}}(?:{_DOT}[\w\-]{{1,63}}){{1,6}})", IGNORECASE)
 _LAST_LABEL = regex(rf".*{_DOT}([\w\-]+)\Z", IGNORECASE)
@@ -44,8 +46,7 @@ def emails(scan: Scanned) -> Iterator[Finding]:
     yield from _plain(scan)
     if "%40" in scan.text or "&#" in scan.text or "&commat;" in scan.text or "\\u0040" in scan.text:
         yield from _escaped(scan)
-    if any(mark in scan.words for mark in _SPELLED_MARKS):
-        yield from _spelled(scan)
+    yield from _spelled(scan)
 
 
 def _anchors(scan: Scanned) -> Iterator[int]:
@@ -153,29 +154,37 @@ def _escaped(scan: Scanned) -> Iterator[Finding]:
 
 
 def _spelled(scan: Scanned) -> Iterator[Finding]:
+    text, words = scan.text, scan.words
+    bracketed = ("[" in text and (b"at]" in words or b"[@" in words)) or (
+        "(" in text and (b"at)" in words or b"(@" in words)
+    )
+    dotted = b"dot" in words
+    if bracketed or dotted:
+        for match in _SPELLED[0].finditer(scan.lower):
+            yield from _spelled_at(scan, *match.span())
+    if dotted:
+        for match in _SPELLED[1].finditer(scan.lower):
+            yield from _spelled_at(scan, *match.span(), said=True)
+
+
+def _spelled_at(scan: Scanned, place: int, after: int, *, said: bool = False) -> Iterator[Finding]:
     text = scan.text
-    for match in _SPELLED.finditer(scan.lower):
-        domain = _SPELLED_DOMAIN.match(text, match.end(), match.end() + 300)
-        if not domain:
-            continue
-        last = _LAST_LABEL.match(domain.group(1))
-        plain_at = match.group() == " at "
-        if not last or not is_tld(last.group(1)) or (plain_at and not _DOT_WORD.search(domain.group(1))):
-            continue
-        place = match.start()
-        while place and text[place - 1] == " " and match.start() - place < 2:
-            place -= 1
-        if not place:
-            continue
-        start = _local_start(text, place)
-        if start is None:
-            continue
-        # "first dot last at …" is one local part
-        while True:
-            head = text[max(0, start - 6) : start].lower()
-            dot = next((mark for mark in (" dot ", "[dot]", "(dot)") if head.endswith(mark)), None)
-            further = _local_start(text, start - len(dot)) if dot and start > len(dot) else None
-            if further is None or match.start() - further > 80:
-                break
-            start = further
-        yield Finding("EMAIL", start, domain.end())
+    domain = _SPELLED_DOMAIN.match(text, after, after + 300)
+    last = _LAST_LABEL.match(domain.group(1)) if domain else None
+    if not domain or not last or not is_tld(last.group(1)) or (said and not _DOT_WORD.search(domain.group(1))):
+        return
+    end = place
+    while place and text[place - 1] == " " and end - place < 2:
+        place -= 1
+    start = _local_start(text, place) if place else None
+    if start is None:
+        return
+    # "first dot last at …" is one local part
+    while end - start < 80:
+        head = text[max(0, start - 6) : start].lower()
+        dot = next((mark for mark in (" dot ", "[dot]", "(dot)") if head.endswith(mark)), None)
+        further = _local_start(text, start - len(dot)) if dot and start > len(dot) else None
+        if further is None:
+            break
+        start = further
+    yield Finding("EMAIL", start, domain.end())

@@ -23,14 +23,14 @@ _NEEDED: tuple[tuple[str, str], ...] = (
         r"|oy2|do[por]_v1|dapi|shp|EAAA|figd_|sbp_|lin_api|ntn_|NR[AI][KI]-|ph[cx]_|rnd_|PMAK|fly_|sntry|pul-|tfp_|key-"
         r"|atlasv1|AGE-S|A[A-Z]{2}A[A-Z0-9]{12}|IQoJ|F[wQ]oG|eyJ|hv[sb]\.|SG\.|ya29\.|dp\.|1//0|[0-9]{8,10}:AA)",
     ),
-    ("tokens", r"[A-Za-z0-9/+]{40}"),
-    ("tokens", r"[A-Z]{6}[0-9A-Z]{10}"),
-    ("ibans", r"[A-Z]{2}[0-9]{2}[ -]?[A-Z0-9]{2,4}[ -]?[A-Z0-9]{2}"),
+    ("tokens", r"(?:^|[^A-Za-z0-9/+_-])[A-Za-z0-9/+]{40}(?:[^A-Za-z0-9/+=_-]|$)"),
+    ("tokens", r"(?:^|[^A-Za-z0-9])[A-Z]{6}[0-9A-Z]{10}"),
+    ("ibans", r"(?:^|[^A-Za-z0-9_])[A-Z]{2}[0-9]{2}[ -]?[A-Z0-9]{2,4}[ -]?[A-Z0-9]{2}"),
     ("ipv6", r"[0-9A-Fa-f:]:[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:]"),
     (
         "secrets",
         r"(?i)(?:passwor[dt]|passwd|contraseña|mot.de.passe|passphrase|pwd|passcode|pin.?code|secret|token|[a-z_-]key|credentials?"
-        r"|[_-]auth|[_-]pass|authorization|conn(?:ection)?[_-]?str(?:ing)?)s?[\"'\])]{0,2}\s{0,3}[:=,]",
+        r"|[_-]auth|[_-]pass|authorization|conn(?:ection)?[_-]?str(?:ing)?)s?[\s\"'\])]{0,4}[:=,]",
     ),
     ("secrets", r"(?i)bearer\s|cookie[\"']?\s{0,2}:|://[^\s:/@]*:[^\s@]+@"),
     (

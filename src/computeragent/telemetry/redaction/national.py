@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from re import ASCII, IGNORECASE, Pattern
+from re import ASCII, Pattern
 from re import compile as regex
 
 from computeragent.telemetry.redaction.checks import is_date, luhn, mod11_10, verhoeff, weighted
@@ -22,9 +22,10 @@ class NationalId:
     kind: str
     spelled: Pattern[str]
     check: Callable[[str], bool]
-    context: Pattern[str]
+    context: frozenset[str]
     bare: tuple[int, ...] = ()
     always_context: bool = False
+    sure_bare: bool = False
 
 
 def _ssn(digits: str) -> bool:
@@ -113,8 +114,8 @@ def _codice_fiscale(code: str) -> bool:
     return code[15] == chr(65 + total % 26)
 
 
-def _words(words: str) -> Pattern[str]:
-    return regex(rf"(?<![a-z])(?:{words})(?![a-z])", IGNORECASE | ASCII)
+def _words(words: str) -> frozenset[str]:
+    return frozenset(words.split())
 
 
 _LEFT = r"(?<![\d.\-/])(?<!\d )"
@@ -125,9 +126,7 @@ def _shape(body: str) -> Pattern[str]:
     return regex(_LEFT + body + _RIGHT, ASCII)
 
 
-_SSN_WORDS = _words(
-    r"ssn|ss ?#|social|soc\.? sec\w*|social_security\w*|socialsecurity\w*|taxpayer|tax ?id|tin|itin|patient|applicant|employee"
-)
+_SSN_WORDS = _words("ssn social socialsecurity taxpayer tin itin patient applicant employee")
 
 NATIONAL_IDS: tuple[NationalId, ...] = (
     NationalId("US_SSN", _shape(r"\d{3} ?- ?\d\d ?- ?\d{4}"), _ssn, _SSN_WORDS, (9,)),
@@ -136,21 +135,22 @@ NATIONAL_IDS: tuple[NationalId, ...] = (
         "FR_NIR",
         _shape(r"[12]([ .-]?)\d\d\1(?:\d\d)\1(?:\d\d|2[AB])\1\d{3}\1\d{3}[ .\-]?\d\d"),
         _nir,
-        _words(r"nir|insee|s[ée]curit[ée] sociale|num[ée]ro de s[ée]cu\w*"),
+        _words("nir insee sécurité securite sociale sécu secu"),
         (15,),
+        sure_bare=True,
     ),
     NationalId(
         "DE_STEUER_ID",
         _shape(r"\d\d \d{3} \d{3} \d{3}"),
         _steuer_id,
-        _words(r"steuer\w*|idnr|identifikationsnummer|tin|tax ?id\w*|tax number"),
+        _words("steuer steuerid steuernummer steueridentifikationsnummer idnr identifikationsnummer tin tax"),
         (11,),
     ),
     NationalId(
         "NL_BSN",
         _shape(r"\d{3}([ .-])\d{3}\1\d{3}|\d{4}[ .]\d\d[ .]\d{3}"),
         _bsn,
-        _words(r"bsn|burgerservicenummer|sofi\w*|burger service nummer"),
+        _words("bsn burgerservicenummer sofi sofinummer burger"),
         (9,),
         always_context=True,
     ),
@@ -158,30 +158,32 @@ NATIONAL_IDS: tuple[NationalId, ...] = (
         "BE_NRN",
         _shape(r"\d\d\.\d\d\.\d\d-\d{3}\.\d\d"),
         _belgian,
-        _words(r"rijksregister\w*|registre national|niss|insz|nrn|num[ée]ro national|national register"),
+        _words("rijksregister rijksregisternummer registre niss insz nrn national"),
         (11,),
     ),
-    NationalId("PL_PESEL", _shape(r"\d{6} ?\d{5}"), _pesel, _words(r"pesel\w*"), (11,), always_context=True),
+    NationalId("PL_PESEL", _shape(r"\d{6} ?\d{5}"), _pesel, _words("pesel pesela peselem"), (11,), always_context=True),
     NationalId(
         "SE_PERSONNUMMER",
         _shape(r"(?:19|20)?\d{6}[-+]\d{4}"),
         _personnummer,
-        _words(r"personnummer|personnr|person ?nr|pnr|personal identity|samordningsnummer"),
+        _words("personnummer personnr pnr personal samordningsnummer"),
         (10, 12),
     ),
-    NationalId("BR_CPF", _shape(r"\d{3}\.\d{3}\.\d{3}-\d\d"), _cpf, _words(r"cpf|cadastro|contribuinte"), (11,)),
+    NationalId("FI_HETU", _shape(r"\d{6}[-+]\d{4}"), _hetu, _words("hetu")),
+    NationalId("CN_RESIDENT_ID", _shape(r"\d{18}"), _resident_id, _words("id"), (18,), sure_bare=True),
+    NationalId("BR_CPF", _shape(r"\d{3}\.\d{3}\.\d{3}-\d\d"), _cpf, _words("cpf cadastro contribuinte"), (11,)),
     NationalId(
         "IN_AADHAAR",
         _shape(r"\d{4}([ -])\d{4}\1\d{4}"),
         _aadhaar,
-        _words(r"aadhaar|aadhar|adhaar|uidai|uid"),
+        _words("aadhaar aadhar adhaar uidai uid"),
         (12,),
     ),
     NationalId(
         "CA_SIN",
         _shape(r"\d{3}([ -])\d{3}\1\d{3}"),
         _sin,
-        _words(r"sin|social insurance|assurance sociale|nas"),
+        _words("sin social insurance assurance nas"),
         (9,),
         always_context=True,
     ),
@@ -193,7 +195,7 @@ LETTERED_IDS: tuple[NationalId, ...] = (
         "UK_NINO",
         regex(r"(?<![A-Za-z0-9])[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d\d ?\d\d ?\d\d ?[A-D](?![A-Za-z0-9])", ASCII),
         _nino,
-        _words("ni|nino|national insurance"),
+        _words("ni nino insurance"),
     ),
     NationalId(
         "ES_DNI",
@@ -202,13 +204,13 @@ LETTERED_IDS: tuple[NationalId, ...] = (
             ASCII,
         ),
         _dni,
-        _words("dni|nie|nif"),
+        _words("dni nie nif"),
     ),
     NationalId(
         "FI_HETU",
         regex(r"(?<![A-Za-z0-9.\-_])\d{6}[-+A]\d{3}[0-9A-FHJ-NPR-Y](?![A-Za-z0-9_])", ASCII),
         _hetu,
-        _words("hetu|henkil\\w*"),
+        _words("hetu"),
     ),
     NationalId(
         "CN_RESIDENT_ID",

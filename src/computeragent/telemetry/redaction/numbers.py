@@ -6,7 +6,7 @@ One pass over the number table finds candidates; everything else looks at a cand
 from __future__ import annotations
 
 from collections.abc import Iterator
-from re import ASCII, IGNORECASE
+from re import ASCII
 from re import compile as regex
 
 from computeragent.telemetry.redaction.addresses import ipv4
@@ -18,6 +18,17 @@ from computeragent.telemetry.redaction.scanned import Scanned
 
 _CANDIDATE = regex(rb"0[0 ]{5,}")
 _BLOB = 4096
+_ROOM = regex(r"[ \n\t(]")
+_TIMESTAMP = regex(
+    r"(?:19|20)\d\d([-/.])(?:0[1-9]|1[0-2])\1(?:0[1-9]|[12]\d|3[01])(?:[ \n]{1,2}[0-2]\d)?[ .\-()/\n\t]*\Z", ASCII
+)
+# Shapes in the number table, to spare long runs of numbers the patterns themselves.
+_ID_SHAPE = regex(
+    rb"000 {1,3}00 {1,3}0000|000 000 000|00 000 000 000|0000 00 000|00 00 00 000 00|0{6} ?0{4}|0000 0000 0000"
+    rb"|0 00 00 00 000 000 ?00|0{15}"
+)
+_CARD_SHAPE = regex(rb"0000 {1,3}0000 {1,3}0000|0000 {1,3}000000|0{13}")
+_PHONE_SHAPE = regex(rb"000 {1,3}000 {1,3}0000|00 00 00 00|0 0{4} 0{4}|00 0{4} 0{4}|0{4} 0{3} 0{3}|0{5} ?0{6}|0{10}")
 _GROUPED_CARD = regex(
     r"(?<![\d.\-/])(?<!\d[.\-])"
     r"(?:[2-6]\d{3}([ .\-\n\t]{1,3})\d{4}[ .\-\n\t]{1,3}\d{4}[ .\-\n\t]{1,3}\d{1,4}(?:[ .\-\n\t]\d{3})?"
@@ -26,14 +37,11 @@ _GROUPED_CARD = regex(
 )
 _BROKEN_CARD = regex(r"(?<![\d.\-/])\d{1,15}(?: ?\n ?)\d{1,15}(?![\d/]|[.\-]\d)", ASCII)
 _BARE_CARD = regex(r"(?<![\d.\-/])\d{13,19}(?![\d/]|[.\-]\d)", ASCII)
-_CARD_WORDS = regex(
-    r"(?<![a-z])(?:cards?|visa|master ?card|amex|american express|discover|diners|jcb|maestro|union ?pay|rupay|pan|cc"
-    r"|credit|debit|karte\w*|kreditkarte\w*|carte|tarjeta|cart[aã]o|cvv|cvc|card_?number|cc_?num\w*|payment)(?![a-z])",
-    IGNORECASE,
+_CARD_WORDS = frozenset(
+    "card cards visa mastercard amex express discover diners jcb maestro unionpay rupay pan cc credit debit karte kreditkarte"
+    " kartennummer carte tarjeta cartao cartão cvv cvc payment".split()
 )
-_ID_WORDS = regex(
-    r"(?:_id|\bid|snowflake|timestamp|epoch|nonce|seq\w*|trace|span|imei|isbn|ean|gtin|upc)\W{0,4}$", IGNORECASE
-)
+_NOT_A_CARD = frozenset("id ids snowflake timestamp epoch nonce seq sequence trace span imei isbn ean gtin upc".split())
 
 
 def numbers(scan: Scanned) -> Iterator[Finding]:
@@ -45,19 +53,26 @@ def numbers(scan: Scanned) -> Iterator[Finding]:
         digits = table.count(b"0", start, end)
         if table[end : end + 1] == b"A":
             yield from _lettered(scan, start, end)
-        if digits >= 4 and text.count(".", start, end) >= 3:
+        end -= end - start - len(table[start:end].rstrip())
+        run = text[start:end]
+        if _TIMESTAMP.match(run):
+            continue
+        if digits >= 4 and run.count(".") >= 3:
             yield from ipv4(scan, start, end)
         if digits < 7:
             continue
         if end - start == digits and digits > 19:
             continue
-        run = text[start:end]
         grouped = end - start > digits
-        if digits >= 9:
+        if start and text[start - 1].isalnum() and not _ROOM.search(run):
+            continue  # the end of an identifier
+        if digits > 15 and grouped and table.find(b"000", start, end) < 0:
+            continue  # single digits and pairs in a row: no number of a person is written so, but short ones
+        if digits >= 9 and (not grouped or _ID_SHAPE.search(table, start, end)):
             yield from _identities(scan, start, end, bare=not grouped)
-        if digits >= 12:
+        if digits >= 13 and (not grouped or _CARD_SHAPE.search(table, start, end) or (digits <= 24 and "\n" in run)):
             yield from _cards(scan, start, end, grouped=grouped)
-        if "\n\n" not in run or digits <= 64:
+        if digits <= 64 or _PHONE_SHAPE.search(table, start, end):
             yield from phones(scan, start, end)
 
 
@@ -112,7 +127,7 @@ def _identities(scan: Scanned, start: int, end: int, *, bare: bool) -> Iterator[
         for identity in NATIONAL_IDS:
             if len(code) not in identity.bare or not identity.check(code):
                 continue
-            if identity.kind == "FR_NIR" or identity.context.search(scan.around(start, end)):
+            if identity.sure_bare or identity.context & scan.words_around(start, end):
                 yield Finding(identity.kind, start, end)
         return
     stop = min(len(text), end + 2)
@@ -121,7 +136,7 @@ def _identities(scan: Scanned, start: int, end: int, *, bare: bool) -> Iterator[
             low, high = match.span()
             if not identity.check(_compact(match.group())) or not _stands_alone(text, low, high):
                 continue
-            if not identity.always_context or scan.is_all(low, high) or identity.context.search(scan.around(low, high)):
+            if not identity.always_context or scan.is_all(low, high) or identity.context & scan.words_around(low, high):
                 yield Finding(identity.kind, low, high)
 
 
@@ -145,10 +160,9 @@ def _cards(scan: Scanned, start: int, end: int, *, grouped: bool) -> Iterator[Fi
 
 def _believable(scan: Scanned, start: int, end: int, digits: str) -> bool:
     """A run of digits without groups: 15 and 16 digits are believed, other lengths need a word nearby."""
-    before = scan.before(start, 48)
-    if _CARD_WORDS.search(before) or _CARD_WORDS.search(scan.text[end : end + 24]):
+    if scan.words_around(start, end) & _CARD_WORDS:
         return True
-    return len(digits) in {15, 16} and not _ID_WORDS.search(before)
+    return len(digits) in {15, 16} and scan.last_word(start) not in _NOT_A_CARD
 
 
 def is_card(digits: str) -> bool:

@@ -6,25 +6,26 @@ What could as well be something else needs a word such as "tel" or "call" nearby
 from __future__ import annotations
 
 from collections.abc import Iterator
-from re import ASCII, IGNORECASE
+from re import ASCII
 from re import compile as regex
 
 from computeragent.telemetry.redaction.findings import Finding
 from computeragent.telemetry.redaction.scanned import Scanned
 
+_LETTERS = regex(r"[^\W\d_]+")
 _GROUP = regex(r"\d+", ASCII)
-_WORDS = regex(
-    r"(?<![a-z])(?:tel(?:ephone|efon\w*|éfono|éphone|efone|\.)?|phones?|phone_?(?:number|no)|mobile?|mob|m[óo]vil|cell(?:ulare|phone)?"
-    r"|celular|handy|rufnummer|portable|fax|whats ?app|sms|text|dial|call(?:s|ed|ing)?|ring|rang|reach(?:ed)?|hotline|voicemail"
-    r"|contact|helpline|appelez|numéro|nummer|anruf\w*|llam\w*|ligue|chiama\w*|ext|caller)(?![a-z])"
-    r"|[☎📞📱]|电话|電話|手机|携帯|전화|тел",
-    IGNORECASE,
+_WORDS = frozenset(
+    "tel telephone telefon telefono teléfono téléphone telefone telefonnummer phone phones phonenumber mobile mobil mob móvil"
+    " movil cell cellulare cellphone celular handy rufnummer portable fax whatsapp whats sms text dial call calls called calling"
+    " ring rang reach reached hotline voicemail contact helpline appelez numéro nummer anruf anrufen llame llamar ligue chiama"
+    " chiamare ext caller тел телефон 电话 電話 手机 携帯".split()
 )
-_NOT_WORDS = regex(
-    r"(?:\b(?:id|ids|count|size|offset|bytes|port|pid|version|lines?|row|seq\w*|time|timestamp|epoch|isbn|order|invoice"
-    r"|amount|total|serial|build|rev\w*|commit|ticket|issue|sku|zip|lat|lon|lng|x|y|index|hash|uid|gid)|[#$€£=@&_\[,])\W{0,4}$",
-    IGNORECASE,
+_SIGNS = frozenset("☎📞📱")
+_NOT_WORDS = frozenset(
+    "id ids count size offset bytes port pid version line lines row seq sequence time timestamp epoch isbn order invoice amount"
+    " total serial build rev revision commit ticket issue sku zip lat lon lng x y index hash uid gid".split()
 )
+_NOT_BEFORE = frozenset("#$€£=@&_[,")
 _NANP = regex(
     r"(?<![\d.\-/])(?<!\d )(?:1[ .\-]{1,3})?"
     r"(?:\([2-9]\d\d\) ?[1-9]\d\d ?[ .\-]? ?\d{4}|[2-9]\d\d ?- ?[1-9]\d\d ?- ?\d{4}|[2-9]\d\d\.[1-9]\d\d\.\d{4})"
@@ -35,7 +36,7 @@ _NATIONAL = regex(
     r"(?<![\d.\-/])(?<!\d )(?:"
     r"\(0\d{1,4}\) ?\d{2,4}(?:[ \-]?\d{2,4}){1,2}"  # with the area in parentheses
     r"|\([1-9]\d\) ?9?\d{4}-\d{4}"  # Brazil
-    r"|0\d{1,4}-\d{2,4}-\d{3,4}|0[689]0-\d{4}-\d{4}"  # Japan, Korea
+    r"|0[1-9]\d{0,3}-\d{2,4}-\d{3,4}|0[689]0-\d{4}-\d{4}"  # Japan, Korea
     r"|07\d{3} ?\d{3} ?\d{3}|07\d{3} \d{6}|020 \d{4} \d{4}|01\d{2,3} \d{3} ?\d{3,4}"  # United Kingdom
     r"|04\d\d \d{3} \d{3}|0[1-9] \d{4} \d{4}"  # Australia
     r"|0[1-9]\d{1,3}/\d{5,8}|01[567]\d \d{7,8}"  # Germany
@@ -249,13 +250,16 @@ def _international(scan: Scanned, start: int, end: int) -> Finding | None:
 
 
 def _said(scan: Scanned, start: int, end: int) -> bool:
-    before = scan.before(start, 32)
-    if _NOT_WORDS.search(before):
+    before = scan.before(start, 32)[-40:]
+    if set(before.rstrip(" ")[-1:]) & _NOT_BEFORE or scan.last_word(start) in _NOT_WORDS:
         return False
-    words = list(_WORDS.finditer(before))
-    if words and not any(char.isdigit() for char in before[words[-1].end() :]):
+    lower = before.lower()
+    said = max((lower.rfind(word) for word in _LETTERS.findall(lower) if word in _WORDS), default=-1)
+    if said < 0 and any(sign in before for sign in _SIGNS):
+        said = 0
+    if said >= 0 and not any(char.isdigit() for char in lower[said:]):
         return True
-    return bool(_WORDS.search(scan.text[end : end + 12]))
+    return not _WORDS.isdisjoint(_LETTERS.findall(scan.text[end : end + 12].lower()))
 
 
 def _bare(scan: Scanned, start: int, end: int) -> bool:
@@ -287,6 +291,9 @@ def _spelled(scan: Scanned, start: int, end: int) -> Finding | None:
     if "  " in run or _in_hex_dump(text, first, last):
         return None
     american = [len(group) for group in groups] == [3, 3, 4] and digits[0] in "23456789" and digits[3] != "0"
-    if _said(scan, first, last) or (scan.is_all(first, last) and (american or (digits[0] == "0" and len(digits) >= 9))):
+    if _said(scan, first, last) or (
+        scan.is_all(first, last)
+        and (american or (digits[0] == "0" != digits[1] and len(groups) > 2 and len(digits) >= 9))
+    ):
         return Finding("PHONE", first, last)
     return None

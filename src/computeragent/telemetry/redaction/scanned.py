@@ -21,7 +21,9 @@ _UNUSUAL = regex(f"[{_INVISIBLE}{_DASHES}{_SPACES}{_DIGITS}\uff01-\uff5e\u3002\u
 _IS_INVISIBLE = regex(f"[{_INVISIBLE}]+")
 _IS_DASH = regex(f"[{_DASHES}]")
 _IS_SPACE = regex(f"[{_SPACES}]")
-_ESCAPES = (("\\n", "  "), ("\\r", "  "), ("\\t", "  "), ('\\"', ' "'))
+_LETTERS = regex(r"[^\W\d_]+")
+_ESCAPED_BLANK = regex(r"\\[nrt]")
+_ESCAPED_QUOTE = regex(r'\\"')
 
 
 def _table(default: str, *classes: tuple[str, str]) -> bytes:
@@ -84,11 +86,22 @@ class Scanned:
         """Up to `size` characters before a place, the key first where the text begins."""
         if place >= size or not self.hint:
             return self.text[max(0, place - size) : place]
-        return f"{self.hint} {self.text[:place]}"
+        return f"{self.hint}: {self.text[:place]}"
 
-    def around(self, start: int, end: int, before: int = 48, after: int = 24) -> str:
+    def around(self, start: int, end: int, before: int, after: int) -> str:
         """What stands around a span, without the span itself."""
         return f"{self.before(start, before)} | {self.text[end : end + after]}"
+
+    def words_around(self, start: int, end: int, before: int = 48, after: int = 24) -> set[str]:
+        """The words around a span, in lower case."""
+        text = self.before(start, before) + " | " + self.text[end : end + after]
+        return set(_LETTERS.findall(text.lower()))
+
+    def last_word(self, place: int) -> str:
+        """The word that a place comes right behind, but for a few signs."""
+        before = self.before(place, 24)[-24:]
+        words = _LETTERS.findall(before.lower())
+        return words[-1] if words and before.lower().rfind(words[-1]) + len(words[-1]) >= len(before) - 4 else ""
 
     def is_all(self, start: int, end: int) -> bool:
         """Whether the span is the whole value, but for white space and quotes."""
@@ -110,8 +123,8 @@ def scanned(text: str, hint: str = "", *, whole: bool = True) -> Scanned:
     if not text.isascii() and _UNUSUAL.search(text):
         text, removed = _normalised(text)
     if "\\" in text:
-        for escape, blank in _ESCAPES:
-            text = text.replace(escape, blank)
+        # of the same length, so that places stay what they are
+        text = _ESCAPED_QUOTE.sub(' "', _ESCAPED_BLANK.sub("  ", text))
     return Scanned(text, hint, whole, removed)
 
 

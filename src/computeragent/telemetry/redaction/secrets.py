@@ -9,19 +9,22 @@ from re import compile as regex
 from computeragent.telemetry.redaction.findings import Finding
 from computeragent.telemetry.redaction.scanned import Scanned
 
-_STRONG = (
-    r"passw(?:or)?d|passwort|contraseña|mot_de_passe|passphrase|pwd|pgpassword|client_?secret|secret_?key|api_?key|apikey"
-    r"|access_?key|private_?key|signing_?key|encryption_?key|account_?key|shared_?key|auth_?key|session_?key|master_?key"
-    r"|(?:access|auth|refresh|session|bearer|id|api|oauth|bot|deploy|personal|github|gitlab|slack|csrf|security|x_vault|private)_?token"
-    r"|client_?token|app_?secret|webhook_?secret|jwt_?secret|consumer_?secret|secret_?access_?key|conn(?:ection)?_?str(?:ing)?"
-)
-_WEAK = r"secret|token|credentials?|passcode|pin_?code|_key|_auth|_pass"
-_NAME = regex(rf"(?:.*[_.\s])?(?:({_STRONG})|({_WEAK}))s?\Z", IGNORECASE | DOTALL)
+_SURE = """
+    password passwd passwort contraseña mot_de_passe passphrase pwd client_secret secret_key api_key access_key private_key
+    signing_key encryption_key account_key shared_key auth_key session_key master_key access_token auth_token refresh_token
+    session_token bearer_token id_token api_token oauth_token bot_token deploy_token personal_token github_token gitlab_token
+    slack_token csrf_token security_token private_token client_token app_secret webhook_secret jwt_secret consumer_secret
+    secret_access_key conn_str connection_string connection_str
+""".split()
+_SURE_ENDS = tuple({form for name in _SURE for form in (name, name.replace("_", ""))})
+_PERHAPS_ENDS = ("secret", "token", "credential", "passcode", "pin_code", "_key", "_auth", "_pass")
+_HEADER_ENDS = ("authorization", "_auth", "api_key", "apikey", "_token")
 _CAMEL = regex(r"(?<=[a-z0-9])(?=[A-Z])")
+_WORDS = regex(r"\w+")
 # The last two letters of all the words above: an operator is looked at only where they stand before it.
-_ENDS = rb"(?<=(?:[rw]d|[re]t|[sdi]e|ey|[eo]n|al|[ltnydesk]s|ng|th|\xf1a)"
-_OPERATOR = regex(b"=(?:" + b"|".join(_ENDS + gap + b"=)" for gap in (b"", b".", b"..", b"...")) + b")", DOTALL)
-_WORD_BEFORE = regex(rf"(?:({_STRONG})|({_WEAK}))s?[\"'\])]{{0,2}}\s{{0,3}}\Z")
+_ENDS = rb"(?<=(?:[rw]d|[re]t|[sdi]e|ey|[eo]n|al|[ltnydesk]s|ng|tr|th|\xf1a)"
+_GAP = rb"[\s\"'\])]"
+_OPERATOR = regex(b"=(?:" + b"|".join(_ENDS + _GAP * size + b"=)" for size in range(4)) + b")", DOTALL)
 _AFTER = regex(r"[:=]{1,2}>?\s{0,3}")
 _QUOTES = "\"'`"
 _VALUE = {
@@ -46,22 +49,19 @@ _KINDS = (
     ),
     ("AWS_SECRET_KEY", regex(r"secret_?access_?key|aws_secret_?key", IGNORECASE)),
 )
-# The patterns below read the lower-case form in which "-" is "_" and ":" is "=".
 _FLAG = regex(
-    r"(?<![_\w])__?(?:[a-z0-9]{1,20}_){0,3}(?:password|passwd|passphrase|pwd|token|secret|api_?key|access_key|secret_key)"
-    r"[ =]\s{0,2}[\"']?([^\s\"'`,;]{4,512})"
+    r"--(?=[A-Za-z])(?<![\w\-]--)(?i:(?:[a-z0-9]{1,20}-){0,3}"
+    r"(?:password|passwd|passphrase|pwd|token|secret|api-?key|access-key|secret-key)[ =]\s{0,2}[\"']?([^\s\"'`,;]{4,512}))"
 )
+# The patterns below read the lower-case form in which "-" is "_" and ":" is "=".
 _SAID = regex(
-    r"(?:passwor[dt]|passphrase|pwd|passcode|api key|secret key|access token)(?: is|'s| was| ist| es)(?: now| set to)?=? [\"'`]?"
-    r"([^\s\"'`,;]{4,512})"
+    r"(?:passwor[dt]|passphrase|pwd|passcode)(?: is|'s| was| ist| es)(?: now| set to)?=? [\"'`]?([^\s\"'`,;]{4,512})"
 )
-_SAID_WORDS = (b"pass", b"pwd", b"key is", b"key was", b"token is", b"token was")
+_SAID_WORDS = (b"passwor", b"passphrase", b"passcode", b"pwd")
 _BEARER = regex(r"bearer[ \t]{1,3}([a-z0-9\-._~+/=]{8,8192})")
-_HEADER = regex(
-    r"(?:authorization|_auth|api_?key|_token)[\"']{0,2}\s{0,2}[=,]\s{0,2}[\"']?"
-    r"(?:(?:basic|bearer|token|digest|apikey|negotiate|bot)[ \t]{1,3})([^\s\"',;]{4,8192})"
-)
-_COOKIE = regex(r"(?<![\w])cookie[\"']?\s{0,2}=\s{0,2}[\"']?(?=[^\n\"']{0,256}=)([^\n\"']{8,8192})")
+_HEADER = regex(r"[:=,]\s{0,2}[\"']?(?i:basic|bearer|token|digest|apikey|negotiate|bot)[ \t]{1,3}([^\s\"',;]{4,8192})")
+_OPAQUE = regex(r"[\w\-.~+/=%]{8}")
+_COOKIE = regex(r":\s{0,2}[\"']?(?=[\w.\-]{1,64}=)([^\n\"']{8,8192})", ASCII)
 _DSN = regex(r"://([^\s:/@\"'<>\\]{0,256}):([^\s@\"'<>]{1,512})@(?=[\w\[%$])", ASCII)
 _KEY_BEGIN = regex(r"-----BEGIN (?:[A-Z0-9]{1,20} ){0,4}PRIVATE KEY(?: BLOCK)?-----")
 _KEY_BODY = regex(r"[A-Za-z0-9+/=\s\\:,.()\"']*(?:-(?!----)[A-Za-z0-9+/=\s\\:,.()\"']*)*", ASCII)
@@ -72,28 +72,37 @@ _KEY_END = regex(r"-----END (?:[A-Z0-9]{1,20} ){0,4}PRIVATE KEY(?: BLOCK)?-----"
 def secrets(scan: Scanned) -> Iterator[Finding]:
     """Values behind a name that says they are secret."""
     yield from _assigned(scan)
-    words = scan.words
-    if b"bearer" in words or b"authorization" in words or b"_auth" in words or b"api_key" in words:
-        yield from _headers(scan)
-    if b"cookie" in words:
-        for match in _COOKIE.finditer(scan.lower):
-            yield Finding("AUTH_HEADER", *match.span(1))
-    if b"__" in words or b" _" in words:
-        yield from _spoken(scan, _FLAG)
-    if any(word in words for word in _SAID_WORDS):
-        yield from _spoken(scan, _SAID)
-    if "://" in scan.text and "@" in scan.text:
-        yield from _dsn(scan)
+    text, words = scan.text, scan.words
+    if b"bearer" in words:
+        for match in _BEARER.finditer(scan.lower):
+            value = match.group(1)
+            if len(value) >= 12 and any(char.isdigit() for char in value):
+                yield Finding("AUTH_HEADER", *match.span(1))
+    if "--" in text:
+        for match in _FLAG.finditer(text):
+            yield from _spoken(text, *match.span(1))
+    if b"pass" in words or b"pwd" in words:
+        for word in _SAID_WORDS:
+            place = words.find(word)
+            while place >= 0:
+                match = _SAID.match(scan.lower, place)
+                if match:
+                    yield from _spoken(text, *match.span(1))
+                place = words.find(word, place + len(word))
+    if "@" in text and "://" in text:
+        yield from _dsn(text)
 
 
 def is_secret_name(name: str) -> bool | None:
     """Whether a key's name says that its value is secret: True for sure, None for perhaps, False for no."""
-    if len(name) > 128:
-        return False
-    match = _NAME.match(_CAMEL.sub("_", name).replace("-", "_"))
-    if match is None:
-        return False
-    return True if match.group(1) else None
+    return _named(_CAMEL.sub("_", name).replace("-", "_").replace(" ", "_").lower()) if len(name) <= 128 else False
+
+
+def _named(name: str) -> bool | None:
+    single = name.removesuffix("s")
+    if name.endswith(_SURE_ENDS) or single.endswith(_SURE_ENDS):
+        return True
+    return None if single.endswith(_PERHAPS_ENDS) else False
 
 
 def is_secret_value(value: str, *, sure: bool) -> bool:
@@ -101,12 +110,10 @@ def is_secret_value(value: str, *, sure: bool) -> bool:
     return _is_secret(value, strong=sure, quoted=True, after="")
 
 
-def _spoken(scan: Scanned, pattern: Pattern[str]) -> Iterator[Finding]:
-    for match in pattern.finditer(scan.lower):
-        low, high = match.span(1)
-        value = scan.text[low:high].rstrip(".:!?)")
-        if _is_secret(value, strong=True, quoted=False, after=""):
-            yield Finding("SECRET", low, low + len(value))
+def _spoken(text: str, start: int, end: int) -> Iterator[Finding]:
+    value = text[start:end].rstrip(".:!?)")
+    if _is_secret(value, strong=True, quoted=False, after=""):
+        yield Finding("SECRET", start, start + len(value))
 
 
 def _assigned(scan: Scanned) -> Iterator[Finding]:
@@ -116,10 +123,17 @@ def _assigned(scan: Scanned) -> Iterator[Finding]:
         place = match.start()
         if place < done:
             continue
-        before = scan.words[max(0, place - 40) : place].decode("latin-1")
-        word = _WORD_BEFORE.search(before)
-        after = _AFTER.match(text, place)
-        if not word or not after:
+        words = _WORDS.findall(scan.words[max(0, place - 40) : place].decode("latin-1"))
+        name = "_".join(words[-2:])
+        if name.endswith((*_HEADER_ENDS, "cookie")):
+            headed = (_COOKIE if name.endswith("cookie") else _HEADER).match(text, place)
+            if headed and not _PLACEHOLDER.match(headed.group(1)) and _OPAQUE.search(headed.group(1)):
+                done = headed.end()
+                yield Finding("AUTH_HEADER", *headed.span(1))
+                continue
+        sure = _named(name)
+        after = _AFTER.match(text, place) if sure is not False else None
+        if not after:
             continue
         start = after.end()
         quote = text[start : start + 1]
@@ -130,10 +144,8 @@ def _assigned(scan: Scanned) -> Iterator[Finding]:
             continue
         done = value.end()
         spelled = value.group()
-        if _is_secret(
-            spelled, strong=bool(word.group(1)), quoted=bool(quote), after=text[value.end() : value.end() + 1]
-        ):
-            yield Finding(secret_kind(before), start, value.end())
+        if _is_secret(spelled, strong=bool(sure), quoted=bool(quote), after=text[value.end() : value.end() + 1]):
+            yield Finding(secret_kind(name), start, value.end())
 
 
 def secret_kind(name: str) -> str:
@@ -167,23 +179,10 @@ def _is_secret(value: str, *, strong: bool, quoted: bool, after: str) -> bool:
 
 
 def _looks_like_code(value: str) -> bool:
-    return any(mark in value for mark in ("(", "[", "self.", "::", "->", "lambda", "=="))
+    return any(mark in value for mark in ("(", "[", "self.", "::", "->", "lambda"))
 
 
-def _headers(scan: Scanned) -> Iterator[Finding]:
-    for match in _BEARER.finditer(scan.lower):
-        value = match.group(1)
-        if len(value) >= 12 and any(char.isdigit() for char in value):
-            yield Finding("AUTH_HEADER", *match.span(1))
-    for match in _HEADER.finditer(scan.lower):
-        low, high = match.span(1)
-        value = scan.text[low:high]
-        if len(value) >= 6 and not _PLACEHOLDER.match(value):
-            yield Finding("AUTH_HEADER", low, high)
-
-
-def _dsn(scan: Scanned) -> Iterator[Finding]:
-    text = scan.text
+def _dsn(text: str) -> Iterator[Finding]:
     place = text.find("://")
     while place >= 0:
         match = _DSN.match(text, place)

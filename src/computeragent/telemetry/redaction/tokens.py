@@ -63,6 +63,7 @@ _DOTTED = regex(
     r"|dp\.(?:pt|st|ct)\.[A-Za-z0-9]{30,}|1//0[A-Za-z0-9_\-]{20,}))|(?<![A-Za-z0-9:])\d{8,10}:AA[A-Za-z0-9_\-]{32,}",
     ASCII,
 )
+_DOTTED_HEADS = ("SG.", "ya29.", "hvs.", "hvb.", "dp.", ":AA", "1//0")
 _JWT = regex(r"eyJ[A-Za-z0-9_\-]{6,}\.[A-Za-z0-9_\-]{4,}\.[A-Za-z0-9_\-]*(?:\.[A-Za-z0-9_\-]+){0,2}", ASCII)
 _AWS_SECRET = regex(r"(?<![A-Za-z0-9/+=_\-])[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=_\-])", ASCII)
 _AWS_WORDS = regex(r"aws|secret|AKIA|ASIA|amazon|s3\b", IGNORECASE)
@@ -121,12 +122,13 @@ def _in_token(scan: Scanned, start: int, end: int) -> Iterator[Finding]:
             if found:
                 yield Finding(kind, *found.span())
                 break
-    if text.find(".", low, start) >= 0 or text.find(":", low, start) >= 0 or text.find("//0", low, start + 8) >= 0:
+    near = text[low : start + 5]
+    if any(head in near for head in _DOTTED_HEADS):
         for found in _DOTTED.finditer(text, low, min(len(text), end + 256)):
             yield Finding("SERVICE_TOKEN", *found.span())
     if 40 <= size <= 120:
         yield from _aws_secrets(scan, start, end)
-    if 16 <= size <= 64:
+    if size <= 64 and scan.numbers.find(b"AAAAAA", start, end) >= 0:
         for found in CODICE_FISCALE.finditer(text, max(0, start - 1), end):
             if is_codice_fiscale(found.group()):
                 yield Finding("IT_CODICE_FISCALE", *found.span())
