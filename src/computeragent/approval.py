@@ -23,6 +23,8 @@ from computeragent.wire.requests import PermissionDecision
 
 _ORDER = ["low", "medium", "high", "destructive"]
 _SHOWN = 400
+# The one argument that says what these tools are about to do; of any other tool the whole input is shown.
+_TELLING = {"Bash": "command", "Read": "file_path", "Write": "file_path", "Edit": "file_path"}
 _log = Logger("approval")
 
 
@@ -61,11 +63,11 @@ def tty_approval(
 
 
 def describe(request: PermissionRequest) -> str:
-    """A call in one line: the shell command, the file, or the input as JSON; cut to 400 characters.
+    """A call in one line: a shell command, a file, or else the whole input as JSON; cut to 400 characters.
 
     What a terminal would obey or hide (escape sequences, reversed text) is spelled out.
     """
-    shown = request.input.get("command") or request.input.get("file_path") or to_json(request.input).decode()
+    shown = request.input.get(_TELLING.get(request.tool_name, "")) or to_json(request.input).decode()
     text = printable(" ".join(str(shown).split()))
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… (and {len(text) - _SHOWN:,} characters more)"
 

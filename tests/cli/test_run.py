@@ -335,3 +335,12 @@ if sys.platform == "linux":
         assert canary not in (cli.work / "ps.txt").read_text()
         found = [path for path in cli.state.rglob("*") if path.is_file() and canary.encode() in path.read_bytes()]
         assert found == []
+
+
+def test_the_config_file_and_the_environment_fill_in_what_the_command_line_leaves_open(cli: Cli) -> None:
+    cli.state.mkdir(exist_ok=True)
+    (cli.state / "config.yaml").write_text("engine: scripted\nsession_store: file\n")
+    assert cli("run", "-m", "hello").stdout.endswith("\n")
+    assert list((cli.state / "transcripts").rglob("*.jsonl"))
+    refused = cli("run", "-m", "hello", "--session-store", "postgress")
+    assert "error[UNKNOWN_STORE]" in refused.stderr

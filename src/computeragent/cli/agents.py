@@ -10,6 +10,7 @@ from pathlib import Path
 
 from computeragent import __version__, plugins
 from computeragent.cli.render import terminal
+from computeragent.cli.run import git_tokens
 from computeragent.engines.claude_process import find_cli
 from computeragent.identity.loading import default_loader
 from computeragent.identity.sources import fetch, parse_source
@@ -40,7 +41,7 @@ def version(args: argparse.Namespace) -> int:
 async def _validate(source: IdentitySource, engine: str, state: Path) -> int:
     console = terminal()
     trusted = isinstance(source, LocalSource)
-    fetched = await fetch(source, into=state.with_name("source"), in_place=trusted)
+    fetched = await fetch(source, into=state.with_name("source"), in_place=trusted, envs=git_tokens())
     name = default_loader(fetched.path)
     manifest = await plugins.resolve_identity_loader(name).load(
         source=source, target_engine=engine, workspace_path=fetched.path, state_dir=state, trusted=trusted

@@ -14,7 +14,7 @@ from rich.console import Console
 from computeragent.chat import ChatHandle
 from computeragent.cli.main import report
 from computeragent.cli.render import terminal
-from computeragent.cli.run import make_agent, show_turn
+from computeragent.cli.run import fill_in, make_agent, show_turn
 from computeragent.errors import ComputerAgentError, EngineError
 from computeragent.eventlog import SqliteEventLog
 from computeragent.settings import home
@@ -24,6 +24,7 @@ def chat(args: argparse.Namespace) -> int:
     """The command. The event loop runs during turns; between them the program waits at the prompt."""
     console = terminal()
     save_history = _history()
+    fill_in(args)
     log = SqliteEventLog()
     agent = make_agent(args, log)
     with asyncio.Runner() as runner:

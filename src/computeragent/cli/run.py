@@ -22,6 +22,7 @@ from computeragent.cli.render import TurnView, footer, terminal
 from computeragent.errors import EngineError, ValidationError
 from computeragent.eventlog import EventLog, SqliteEventLog
 from computeragent.protocol_types import PermissionRequest, ToolCallback
+from computeragent.settings import setting
 from computeragent.wire.encoding import from_json
 from computeragent.wire.events import encode_event
 from computeragent.wire.requests import Attachment, PermissionDecision
@@ -36,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _run(args: argparse.Namespace) -> int:
+    fill_in(args)
     message = _message(args.message)
     attachments = [_attach(path) for path in args.attach]
     async with SqliteEventLog() as log, make_agent(args, log, attachments) as agent:
@@ -93,6 +95,14 @@ class cancelling:  # noqa: N801 - reads as a statement: with cancelling(handle)
             self._task = self._loop.create_task(self._handle.cancel())
         elif main is not None:
             main.cancel()
+
+
+def fill_in(args: argparse.Namespace) -> None:
+    """What the command line leaves open, from the environment or the config file (see `settings.py`)."""
+    args.engine = setting("engine", args.engine)
+    args.model = setting("model", args.model)
+    args.runtime = setting("runtime", args.runtime, "local")
+    args.session_store = setting("session_store", args.session_store, "sqlite")
 
 
 def make_agent(args: argparse.Namespace, log: EventLog, attachments: Sequence[Attachment] = ()) -> ComputerAgent:
@@ -173,8 +183,13 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
     return options
 
 
+def git_tokens() -> dict[str, str]:
+    """The tokens for private repositories that this environment holds."""
+    return {name: os.environ[name] for name in ("GITHUB_TOKEN", "GIT_TOKEN") if name in os.environ}
+
+
 def _envs(pairs: list[str]) -> dict[str, str]:
-    envs = {name: os.environ[name] for name in ("GITHUB_TOKEN", "GIT_TOKEN") if name in os.environ}
+    envs = git_tokens()
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals and name not in os.environ:
