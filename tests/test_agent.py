@@ -278,7 +278,9 @@ async def test_agents_in_two_threads_share_one_log_file(tmp_path: Path):
         async def run() -> str:
             sessions = SqliteEventLog(log)
             async with scripted(tmp_path, event_log=sessions, session_id=name) as agent:
-                return "".join([(await agent.chat(str(number))).text[-1] for number in range(10)])
+                said = [(await agent.chat(str(number))).text[-1] for number in range(10)]
+            await sessions.close()
+            return "".join(said)
 
         outcomes.append(asyncio.run(run()))
 

@@ -444,6 +444,28 @@ async def test_a_turn_that_is_broken_off_while_another_waits_makes_room_for_it(a
     assert (await waiting).text == "two"
 
 
+async def test_a_later_turn_that_is_broken_off_makes_room_for_an_earlier_handle_s_next_one(agents: Any):
+    go_on = asyncio.Event()
+
+    async def messages() -> AsyncIterator[str]:
+        yield "1"
+        await go_on.wait()
+        yield "3"
+
+    agent = agents([[], [{"text": "hm"}, {"delay": 60}], [{"text": "three"}]])
+    conversation = agent.chat(messages())
+    reader = asyncio.create_task(conversation.result())
+    await until(lambda: bool(conversation._messages))
+    later = agent.chat("2")
+    iteration = aiter(later)
+    while not later._messages:
+        await anext(iteration)
+    go_on.set()
+    await until(lambda: 2 in conversation._turns)
+    del iteration
+    assert (await reader).text == "three"
+
+
 async def test_a_turn_that_is_taken_up_again_at_once_goes_on_though_another_waits(agents: Any):
     agent = agents([[{"text": "hm"}, {"delay": 0.01}, {"text": "one"}], [{"text": "two"}]])
     first, second = agent.chat("1"), agent.chat("2")

@@ -142,7 +142,7 @@ class ComputerAgent:
         self._telemetry = telemetry
         self._session: Session | None = None
         self._fresh = False
-        self._previous: ChatHandle | None = None
+        self._handles: set[ChatHandle] = set()  # those that somebody reads, or read and broke off
         self._opening = asyncio.Lock()
         self._ending: set[asyncio.Task[None]] = set()
         self._disposed = False
@@ -214,23 +214,22 @@ class ComputerAgent:
 
     # ── For handles ──
 
-    async def session_for(self, handle: ChatHandle) -> tuple[Session, bool]:
+    async def claim_session(self) -> tuple[Session, bool]:
         """The live session for a handle's turn, opened if need be, and whether it is the first of its run."""
-        previous, self._previous = self._previous, handle
-        if previous is not None:
-            await previous.abandon()
+        if self._ending:
+            await asyncio.wait(self._ending)
         return await self._ensure(claim=True)
 
-    def left(self, handle: ChatHandle) -> None:
-        """Nobody reads a handle's turn any more. Where another one waits for it already, it ends now."""
-        if handle is self._previous or not handle.started:
+    def readers_changed(self, handle: ChatHandle) -> None:
+        """End the turns that were broken off, as soon as somebody waits for another one."""
+        (self._handles.add if handle.awaited or handle.abandoned else self._handles.discard)(handle)
+        if not any(other.awaited for other in self._handles):
             return
-        try:
-            ending = asyncio.get_running_loop().create_task(handle.abandon())
-        except RuntimeError:
-            return  # the loop is over, and the turn with it
-        self._ending.add(ending)
-        ending.add_done_callback(self._ending.discard)
+        for broken_off in [other for other in self._handles if other.abandoned]:
+            self._handles.discard(broken_off)
+            ending = asyncio.ensure_future(broken_off.abandon())
+            self._ending.add(ending)
+            ending.add_done_callback(self._ending.discard)
 
     async def answer(self, request: PermissionRequest) -> tuple[PermissionDecision, str]:
         """The answer to a call that nobody answered by hand, and who gave it."""

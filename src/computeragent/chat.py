@@ -54,12 +54,12 @@ class ChatResult:
 class Host(Protocol):
     """What a handle needs of the agent that made it."""
 
-    async def session_for(self, handle: ChatHandle) -> tuple[Session, bool]:
+    async def claim_session(self) -> tuple[Session, bool]:
         """The live session for a handle's turn, opened if need be, and whether it is the first of its run."""
         ...
 
-    def left(self, handle: ChatHandle) -> None:
-        """Hear that nobody reads a handle's turn any more."""
+    def readers_changed(self, handle: ChatHandle) -> None:
+        """Hear that somebody began or stopped to read a turn."""
         ...
 
     async def answer(self, request: PermissionRequest) -> tuple[PermissionDecision, str]:
@@ -168,21 +168,27 @@ class ChatHandle:
         """Somebody begins to read this turn."""
         self._readers += 1
         self.abandoned = False
+        self._agent.readers_changed(self)
 
     def leave(self) -> None:
         """Somebody stops reading; the last one to do so before the end abandons the turn."""
         self._readers -= 1
-        self.abandoned = not self._readers and not self.finished
-        if self.abandoned:
-            self._agent.left(self)
+        self.abandoned = self.started and not self._readers and not self.finished
+        self._agent.readers_changed(self)
 
     async def abandon(self) -> None:
         """End the turn if nobody reads it any more, and hold nothing back for it."""
         if not self.abandoned or self.finished:
             return
+        self.abandoned = False
         await self.cancel()
         if self._stream is not None:
             self._stream.close()
+
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody is reading the turn, and it is not over."""
+        return self._readers > 0 and not self.finished
 
     @property
     def started(self) -> bool:
@@ -235,7 +241,7 @@ class ChatHandle:
     async def _begin(self) -> None:
         self._started_at = time.monotonic()
         messages, more = normalise(self._input)
-        session, first = await self._agent.session_for(self)
+        session, first = await self._agent.claim_session()
         self._usage.baseline = session.cost_so_far
         self._stream = session.events(None if first else session.newest)
         self._telemetry = await self._agent.tell("on_chat_start", {"session_id": session.id, "message": self._input})
