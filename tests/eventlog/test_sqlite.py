@@ -129,6 +129,7 @@ async def test_a_run_whose_writer_was_killed_is_ended_exactly_once(delay: float,
         await session.close()
         found = await log.read("s", limit=10_000)
         await harness.close()
+        await log.close()
         assert [recorded.id for recorded in found] == list(range(len(found)))
         edges = [kind for kind in kinds(found) if kind in {"ca_session_started", "ca_session_ended"}]
         assert edges == ["ca_session_started", "ca_session_ended"] * (len(edges) // 2)
@@ -152,6 +153,7 @@ async def test_the_end_of_a_killed_run_says_so(path: Path, tmp_path: Path):
     assert (end.kind, end.reason, end.error_code) == ("ca_session_ended", "error", "INTERRUPTED")
     assert end.error_message == "the process that ran this session ended before the run did"
     await harness.close()
+    await harness.log.close()
 
 
 async def test_two_processes_cannot_run_one_session(path: Path, log: SqliteEventLog):

@@ -408,6 +408,28 @@ async def test_an_engine_waits_for_a_reader_that_lags_and_loses_nothing(tmp_path
     await harness.close()
 
 
+async def test_an_engine_that_waits_for_a_reader_still_hears_that_it_is_to_end(tmp_path: Path):
+    heard: list[str] = []
+
+    async def play(ctx: EngineContext) -> AsyncIterator[EngineEvent]:
+        async for _ in ctx.user_message_queue:
+            while not ctx.interrupt_event.is_set() and not ctx.cancel_event.is_set():
+                yield EngineEvent("sdk_message", {"type": "x", "text": "x" * 100})
+            heard.append("cancel" if ctx.cancel_event.is_set() else "interrupt")
+            yield RESULT
+
+    harness = LocalHarness(log=MemoryEventLog(Retention(max_bytes=2000)))
+    session = await harness.open(request(tmp_path, Puppet(play)))
+    unread = session.events()
+    for end in (session.interrupt, session.cancel):
+        await session.send(HI)
+        await until(lambda: session._channel._crowded)
+        await end()
+    assert heard == ["interrupt", "cancel"]
+    unread.close()
+    await harness.close()
+
+
 async def test_events_that_went_are_refused_with_the_earliest(tmp_path: Path):
     harness = LocalHarness(log=MemoryEventLog(Retention(max_events=10)))
     session = await harness.open(request(tmp_path))

@@ -152,9 +152,9 @@ class Channel:
         """Whether the writer should wait in `room` before it appends more."""
         return self._tail_bytes + self._pending_bytes > self._retention.max_bytes
 
-    async def room(self) -> None:
-        """Wait while the channel is full and a reader here, or the backend, is behind."""
-        while self.full and self.failure is None and (self._pending_bytes or self._lagging()):
+    async def room(self, hurry: Callable[[], bool] = lambda: False) -> None:
+        """Wait while the channel is full and a reader here, or the backend, is behind; not while `hurry` says so."""
+        while self.full and self.failure is None and (self._pending_bytes or self._lagging()) and not hurry():
             self._crowded = True
             await asyncio.wait({self._changed()}, timeout=_CHECK)
             self._trim()

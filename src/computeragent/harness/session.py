@@ -144,7 +144,7 @@ class LocalSession:
                         return
                     self._relay(event)
                     if self._channel.full:
-                        await self._channel.room()
+                        await self._channel.room(self._told_to_end)
         except asyncio.CancelledError:
             self._finish("cancelled")
             raise
@@ -176,6 +176,9 @@ class LocalSession:
             except Exception as error:  # noqa: BLE001 - the run is over; what is left is housekeeping
                 _log.error("release_failed", session=self.id, error=str(error))
             self._released_event.set()
+
+    def _told_to_end(self) -> bool:
+        return self.cancel_event.is_set() or self.interrupt_event.is_set()
 
     def _begin_turn(self, index: int, message: UserInput) -> None:
         self.interrupt_event.clear()
