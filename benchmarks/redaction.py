@@ -113,8 +113,8 @@ def python_source(size: int) -> str:
 
 def log_lines(size: int) -> str:
     lines = (
-        f"2026-03-{number % 28 + 1:02} 12:{number % 60:02}:07,{number % 1000:03} INFO worker[{number % 97}] job {number:08} "
-        f"took {number % 977}.{number % 10} ms, request 7c1b2a3d-51f0-4a57-9f5b-{number:012x}\n"
+        f"2026-03-{number % 28 + 1:02} 12:{number % 60:02}:07,{number % 1000:03} INFO worker[{number % 97}] "
+        f"job {number:08} took {number % 977}.{number % 10} ms, request 7c1b2a3d-51f0-4a57-9f5b-{number:012x}\n"
         for number in range(size // 90)
     )
     return "".join(lines)[:size]

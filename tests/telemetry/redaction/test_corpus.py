@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 import sysconfig
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from computeragent.telemetry.redaction import DETECTORS, Redactor
+from computeragent.telemetry.redaction import DETECTORS, KINDS, Redactor
 
 # Spans that are what their kind says, but would count against a rule of "nothing in source code":
 # authors' addresses, the examples of ipaddress, the headers and passwords in docstrings about just these.
@@ -86,7 +87,7 @@ def cuts(positive, count, chosen):
 
 def pieces(text, places):
     edges = [0, *places, len(text)]
-    return [text[low:high] for low, high in zip(edges, edges[1:], strict=False)]
+    return [text[low:high] for low, high in pairwise(edges)]
 
 
 def is_gone(positive, parts):
@@ -131,3 +132,8 @@ def test_recall_holds_in_the_middle_of_long_texts(use_re2, positives):
             if not is_gone(one, [redactor.redact_text(text)]):
                 lost.append(one["text"])
     assert len(lost) <= 2, lost
+
+
+def test_the_page_has_the_table_of_kinds():
+    page = (Path(__file__).resolve().parents[3] / "docs" / "redaction.md").read_text("utf-8")
+    assert [kind for kind, what in KINDS.items() if f"| `{kind}` | {what} |" not in page] == []

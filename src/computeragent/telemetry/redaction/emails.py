@@ -7,7 +7,7 @@ from re import IGNORECASE
 from re import compile as regex
 
 from computeragent.telemetry.redaction.findings import Finding
-from computeragent.telemetry.redaction.scanned import Scanned
+from computeragent.telemetry.redaction.scanned import Scanned, words
 
 _AT = regex(r'@(?<=[\w.+\-&\'"~!#$*/=?^`{|}%]@)(?=[\w\[])')
 _LOCAL = regex(r"[\w.+\-&'~]{1,64}\Z")
@@ -24,20 +24,24 @@ _SPELLED_DOMAIN = regex(rf" ?([\w\-]{{1,63}}(?:{_DOT}[\w\-]{{1,63}}){{1,6}})", I
 _LAST_LABEL = regex(rf".*{_DOT}([\w\-]+)\Z", IGNORECASE)
 _DOT_WORD = regex(r"[\[({<]| dot ", IGNORECASE)
 
-_COUNTRIES = frozenset(
-    "ac ad ae af ag ai al am ao aq ar as at au aw ax az ba bb bd be bf bg bh bi bj bm bn bo br bs bt bw by bz ca cc cd"
-    " cf cg ch ci ck cl cm cn co cr cu cv cw cx cy cz de dj dk dm do dz ec ee eg er es et eu fi fj fk fm fo fr ga gd ge"
-    " gf gg gh gi gl gm gn gp gq gr gs gt gu gw gy hk hm hn hr ht hu id ie il im in io iq ir is it je jm jo jp ke kg kh"
-    " ki km kn kp kr kw ky kz la lb lc li lk lr ls lt lu lv ly ma mc md me mg mh mk ml mm mn mo mp mq mr ms mt mu mv mw"
-    " mx my mz na nc ne nf ng ni nl no np nr nu nz om pa pe pf pg ph pk pl pm pn pr ps pt pw py qa re ro rs ru rw sa sb"
-    " sc sd se sg sh si sk sl sm sn so sr ss st su sv sx sy sz tc td tf tg th tj tk tl tm tn to tr tt tv tw tz ua ug uk"
-    " us uy uz va vc ve vg vi vn vu wf ws ye yt za zm zw".split()
+_COUNTRIES = words(
+    """
+    ac ad ae af ag ai al am ao aq ar as at au aw ax az ba bb bd be bf bg bh bi bj bm bn bo br bs bt bw by bz ca cc
+    cd cf cg ch ci ck cl cm cn co cr cu cv cw cx cy cz de dj dk dm do dz ec ee eg er es et eu fi fj fk fm fo fr ga
+    gd ge gf gg gh gi gl gm gn gp gq gr gs gt gu gw gy hk hm hn hr ht hu id ie il im in io iq ir is it je jm jo jp
+    ke kg kh ki km kn kp kr kw ky kz la lb lc li lk lr ls lt lu lv ly ma mc md me mg mh mk ml mm mn mo mp mq mr ms
+    mt mu mv mw mx my mz na nc ne nf ng ni nl no np nr nu nz om pa pe pf pg ph pk pl pm pn pr ps pt pw py qa re ro
+    rs ru rw sa sb sc sd se sg sh si sk sl sm sn so sr ss st su sv sx sy sz tc td tf tg th tj tk tl tm tn to tr tt
+    tv tw tz ua ug uk us uy uz va vc ve vg vi vn vu wf ws ye yt za zm zw
+    """
 )
-_NOT_A_TLD = frozenset(
-    "png jpg jpeg gif svg webp avif ico bmp tif tiff pdf css scss less js mjs cjs jsx ts tsx json yaml yml toml ini cfg"
-    " conf txt html htm xml csv log lock exe dll bin dat tmp bak tgz tar gz whl jar war class pyc ipynb wasm map woff"
-    " woff2 ttf eot mp4 webm wav service socket timer target mount local internal lan localdomain localhost home arpa"
-    " self value name_ dtype shape astype property setter getter deleter mark fixture patch object".split()
+_NOT_A_TLD = words(
+    """
+    png jpg jpeg gif svg webp avif ico bmp tif tiff pdf css scss less js mjs cjs jsx ts tsx json yaml yml toml ini
+    cfg conf txt html htm xml csv log lock exe dll bin dat tmp bak tgz tar gz whl jar war class pyc ipynb wasm map
+    woff woff2 ttf eot mp4 webm wav service socket timer target mount local internal lan localdomain localhost
+    home arpa self value name_ dtype shape astype property setter getter deleter mark fixture patch object
+    """
 )
 
 

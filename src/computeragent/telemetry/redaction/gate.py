@@ -18,10 +18,12 @@ _NEEDED: tuple[tuple[str, str], ...] = (
     ("emails", r"(?i)%40|&#|&commat|u0040| dot |dot[\])]|at ?[\])}]|[\[(]@"),
     (
         "tokens",
-        r"(?:^|[^A-Za-z0-9])(?:cak_|sk[-_]|AIza|hf[_-]|api_org_|gsk_|r8_|fw_|nvapi|together_|esecret|xai|pplx|tvly|csk|jina"
-        r"|lsv2_|gh[opsur]_|github_pat|gl[a-z]{2,5}[-_]|ATBB|AT[CA]TT|BBDC-|xox|xapp-|rk_|whsec_|npm_|pypi-|dckr_|rubygems_|cio"
-        r"|oy2|do[por]_v1|dapi|shp|EAAA|figd_|sbp_|lin_api|ntn_|NR[AI][KI]-|ph[cx]_|rnd_|PMAK|fly_|sntry|pul-|tfp_|key-"
-        r"|atlasv1|AGE-S|A[A-Z]{2}A[A-Z0-9]{12}|IQoJ|F[wQ]oG|eyJ|hv[sb]\.|SG\.|ya29\.|dp\.|1//0|[0-9]{8,10}:AA)",
+        (
+            r"(?:^|[^A-Za-z0-9])(?:cak_|sk[-_]|AIza|hf[_-]|api_org_|gsk_|r8_|fw_|nvapi|together_|esecret|xai|pplx|tvly|csk|jina"
+            r"|lsv2_|gh[opsur]_|github_pat|gl[a-z]{2,5}[-_]|ATBB|AT[CA]TT|BBDC-|xox|xapp-|rk_|whsec_|npm_|pypi-|dckr_|rubygems_|cio"
+            r"|oy2|do[por]_v1|dapi|shp|EAAA|figd_|sbp_|lin_api|ntn_|NR[AI][KI]-|ph[cx]_|rnd_|PMAK|fly_|sntry|pul-|tfp_|key-"
+            r"|atlasv1|AGE-S|A[A-Z]{2}A[A-Z0-9]{12}|IQoJ|F[wQ]oG|eyJ|hv[sb]\.|SG\.|ya29\.|dp\.|1//0|[0-9]{8,10}:AA)"
+        ),
     ),
     ("tokens", r"(?:^|[^A-Za-z0-9/+_-])[A-Za-z0-9/+]{40}(?:[^A-Za-z0-9/+=_-]|$)"),
     ("tokens", r"(?:^|[^A-Za-z0-9])[A-Z]{6}[0-9A-Z]{10}"),
@@ -29,13 +31,19 @@ _NEEDED: tuple[tuple[str, str], ...] = (
     ("ipv6", r"[0-9A-Fa-f:]:[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:]"),
     (
         "secrets",
-        r"(?i)(?:passwor[dt]|passwd|contraseña|mot.de.passe|passphrase|pwd|passcode|pin.?code|secret|token|[a-z_-]key|credentials?"
-        r"|[_-]auth|[_-]pass|authorization|conn(?:ection)?[_-]?str(?:ing)?)s?[\s\"'\])]{0,4}[:=,]",
+        (
+            r"(?i)(?:passwor[dt]|passwd|contraseña|mot.de.passe|passphrase|pwd|passcode|pin.?code"
+            r"|secret|token|[a-z_-]key|credentials?"
+            r"|[_-]auth|[_-]pass|authorization|conn(?:ection)?[_-]?str(?:ing)?)s?[\s\"'\])]{0,4}[:=,]"
+        ),
     ),
     ("secrets", r"(?i)bearer\s|cookie[\"']?\s{0,2}:|://[^\s:/@]*:[^\s@]+@"),
     (
         "secrets",
-        r"(?i)-[a-z0-9-]*(?:passw|passphrase|pwd|token|secret|key)|(?:passw[a-z]*|passphrase|pwd|passcode|key|token)(?: is|'s| was| ist| es)",
+        (
+            r"(?i)-[a-z0-9-]*(?:passw|passphrase|pwd|token|secret|key)"
+            r"|(?:passw[a-z]*|passphrase|pwd|passcode)(?: is|'s| was| ist| es)"
+        ),
     ),
 )
 FAMILIES = frozenset(family for family, _ in _NEEDED)

@@ -14,7 +14,7 @@ _SIZE = 32
 
 
 def redaction_key() -> bytes:
-    """The key of this machine's state folder, made when missing; a key for this process alone where none can be kept."""
+    """The key in the state folder, made when missing; one for this process alone where none can be kept."""
     try:
         return _kept(home("keys") / "redaction.key")
     except (OSError, ComputerAgentError):

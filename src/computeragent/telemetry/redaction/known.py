@@ -148,7 +148,7 @@ def _branches(node: dict[str, Any]) -> str:
 
 
 def credentials_in(settings: Mapping[str, Any]) -> list[str]:
-    """The secrets among settings, such as an environment, headers or an MCP configuration: by the names of their keys."""
+    """The secrets among settings, such as an environment, headers or an MCP configuration, by the names of keys."""
     found: list[str] = []
     _collect(settings, found, sure=False, depth=0)
     return found

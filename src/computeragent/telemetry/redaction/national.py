@@ -8,6 +8,7 @@ from re import ASCII, Pattern
 from re import compile as regex
 
 from computeragent.telemetry.redaction.checks import is_date, luhn, mod11_10, verhoeff, weighted
+from computeragent.telemetry.redaction.scanned import words
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +115,6 @@ def _codice_fiscale(code: str) -> bool:
     return code[15] == chr(65 + total % 26)
 
 
-def _words(words: str) -> frozenset[str]:
-    return frozenset(words.split())
-
-
 _LEFT = r"(?<![\d.\-/])(?<!\d )"
 _RIGHT = r"(?![\d\-/]| ?\d|\.\d)"
 
@@ -126,7 +123,7 @@ def _shape(body: str) -> Pattern[str]:
     return regex(_LEFT + body + _RIGHT, ASCII)
 
 
-_SSN_WORDS = _words("ssn social socialsecurity taxpayer tin itin patient applicant employee")
+_SSN_WORDS = words("ssn social socialsecurity taxpayer tin itin patient applicant employee")
 
 NATIONAL_IDS: tuple[NationalId, ...] = (
     NationalId("US_SSN", _shape(r"\d{3} ?- ?\d\d ?- ?\d{4}"), _ssn, _SSN_WORDS, (9,)),
@@ -135,7 +132,7 @@ NATIONAL_IDS: tuple[NationalId, ...] = (
         "FR_NIR",
         _shape(r"[12]([ .-]?)\d\d\1(?:\d\d)\1(?:\d\d|2[AB])\1\d{3}\1\d{3}[ .\-]?\d\d"),
         _nir,
-        _words("nir insee sécurité securite sociale sécu secu"),
+        words("nir insee sécurité securite sociale sécu secu"),
         (15,),
         sure_bare=True,
     ),
@@ -143,14 +140,14 @@ NATIONAL_IDS: tuple[NationalId, ...] = (
         "DE_STEUER_ID",
         _shape(r"\d\d \d{3} \d{3} \d{3}"),
         _steuer_id,
-        _words("steuer steuerid steuernummer steueridentifikationsnummer idnr identifikationsnummer tin tax"),
+        words("steuer steuerid steuernummer steueridentifikationsnummer idnr identifikationsnummer tin tax"),
         (11,),
     ),
     NationalId(
         "NL_BSN",
         _shape(r"\d{3}([ .-])\d{3}\1\d{3}|\d{4}[ .]\d\d[ .]\d{3}"),
         _bsn,
-        _words("bsn burgerservicenummer sofi sofinummer burger"),
+        words("bsn burgerservicenummer sofi sofinummer burger"),
         (9,),
         always_context=True,
     ),
@@ -158,32 +155,32 @@ NATIONAL_IDS: tuple[NationalId, ...] = (
         "BE_NRN",
         _shape(r"\d\d\.\d\d\.\d\d-\d{3}\.\d\d"),
         _belgian,
-        _words("rijksregister rijksregisternummer registre niss insz nrn national"),
+        words("rijksregister rijksregisternummer registre niss insz nrn national"),
         (11,),
     ),
-    NationalId("PL_PESEL", _shape(r"\d{6} ?\d{5}"), _pesel, _words("pesel pesela peselem"), (11,), always_context=True),
+    NationalId("PL_PESEL", _shape(r"\d{6} ?\d{5}"), _pesel, words("pesel pesela peselem"), (11,), always_context=True),
     NationalId(
         "SE_PERSONNUMMER",
         _shape(r"(?:19|20)?\d{6}[-+]\d{4}"),
         _personnummer,
-        _words("personnummer personnr pnr personal samordningsnummer"),
+        words("personnummer personnr pnr personal samordningsnummer"),
         (10, 12),
     ),
-    NationalId("FI_HETU", _shape(r"\d{6}[-+]\d{4}"), _hetu, _words("hetu")),
-    NationalId("CN_RESIDENT_ID", _shape(r"\d{18}"), _resident_id, _words("id"), (18,), sure_bare=True),
-    NationalId("BR_CPF", _shape(r"\d{3}\.\d{3}\.\d{3}-\d\d"), _cpf, _words("cpf cadastro contribuinte"), (11,)),
+    NationalId("FI_HETU", _shape(r"\d{6}[-+]\d{4}"), _hetu, words("hetu")),
+    NationalId("CN_RESIDENT_ID", _shape(r"\d{18}"), _resident_id, words("id"), (18,), sure_bare=True),
+    NationalId("BR_CPF", _shape(r"\d{3}\.\d{3}\.\d{3}-\d\d"), _cpf, words("cpf cadastro contribuinte"), (11,)),
     NationalId(
         "IN_AADHAAR",
         _shape(r"\d{4}([ -])\d{4}\1\d{4}"),
         _aadhaar,
-        _words("aadhaar aadhar adhaar uidai uid"),
+        words("aadhaar aadhar adhaar uidai uid"),
         (12,),
     ),
     NationalId(
         "CA_SIN",
         _shape(r"\d{3}([ -])\d{3}\1\d{3}"),
         _sin,
-        _words("sin social insurance assurance nas"),
+        words("sin social insurance assurance nas"),
         (9,),
         always_context=True,
     ),
@@ -195,7 +192,7 @@ LETTERED_IDS: tuple[NationalId, ...] = (
         "UK_NINO",
         regex(r"(?<![A-Za-z0-9])[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d\d ?\d\d ?\d\d ?[A-D](?![A-Za-z0-9])", ASCII),
         _nino,
-        _words("ni nino insurance"),
+        words("ni nino insurance"),
     ),
     NationalId(
         "ES_DNI",
@@ -204,25 +201,25 @@ LETTERED_IDS: tuple[NationalId, ...] = (
             ASCII,
         ),
         _dni,
-        _words("dni nie nif"),
+        words("dni nie nif"),
     ),
     NationalId(
         "FI_HETU",
         regex(r"(?<![A-Za-z0-9.\-_])\d{6}[-+A]\d{3}[0-9A-FHJ-NPR-Y](?![A-Za-z0-9_])", ASCII),
         _hetu,
-        _words("hetu"),
+        words("hetu"),
     ),
     NationalId(
         "CN_RESIDENT_ID",
         regex(r"(?<![A-Za-z0-9_.\-])[1-9]\d{16}[0-9X](?![A-Za-z0-9_])", ASCII),
         _resident_id,
-        _words("id"),
+        words("id"),
     ),
     NationalId(
         "FR_NIR",
         regex(r"(?<![A-Za-z0-9_.\-])[12]([ .-]?)\d\d\1\d\d\1(?:2[AB])\1\d{3}\1\d{3}[ .\-]?\d\d(?![A-Za-z0-9_])", ASCII),
         _nir,
-        _words("nir"),
+        words("nir"),
     ),
 )
 """Numbers with letters in them, looked for around a candidate."""

@@ -14,7 +14,7 @@ from computeragent.telemetry.redaction.checks import luhn
 from computeragent.telemetry.redaction.findings import Finding
 from computeragent.telemetry.redaction.national import LETTERED_IDS, NATIONAL_IDS
 from computeragent.telemetry.redaction.phones import phones
-from computeragent.telemetry.redaction.scanned import Scanned
+from computeragent.telemetry.redaction.scanned import Scanned, words
 
 _CANDIDATE = regex(rb"0[0 ]{5,}")
 _BLOB = 4096
@@ -37,11 +37,17 @@ _GROUPED_CARD = regex(
 )
 _BROKEN_CARD = regex(r"(?<![\d.\-/])\d{1,15}(?: ?\n ?)\d{1,15}(?![\d/]|[.\-]\d)", ASCII)
 _BARE_CARD = regex(r"(?<![\d.\-/])\d{13,19}(?![\d/]|[.\-]\d)", ASCII)
-_CARD_WORDS = frozenset(
-    "card cards visa mastercard amex express discover diners jcb maestro unionpay rupay pan cc credit debit karte kreditkarte"
-    " kartennummer carte tarjeta cartao cartão cvv cvc payment".split()
+_CARD_WORDS = words(
+    """
+    card cards visa mastercard amex express discover diners jcb maestro unionpay rupay pan cc credit debit karte
+    kreditkarte kartennummer carte tarjeta cartao cartão cvv cvc payment
+    """
 )
-_NOT_A_CARD = frozenset("id ids snowflake timestamp epoch nonce seq sequence trace span imei isbn ean gtin upc".split())
+_NOT_A_CARD = words(
+    """
+    id ids snowflake timestamp epoch nonce seq sequence trace span imei isbn ean gtin upc
+    """
+)
 
 
 def numbers(scan: Scanned) -> Iterator[Finding]:

@@ -10,20 +10,24 @@ from re import ASCII
 from re import compile as regex
 
 from computeragent.telemetry.redaction.findings import Finding
-from computeragent.telemetry.redaction.scanned import Scanned
+from computeragent.telemetry.redaction.scanned import Scanned, words
 
 _LETTERS = regex(r"[^\W\d_]+")
 _GROUP = regex(r"\d+", ASCII)
-_WORDS = frozenset(
-    "tel telephone telefon telefono teléfono téléphone telefone telefonnummer phone phones phonenumber mobile mobil mob móvil"
-    " movil cell cellulare cellphone celular handy rufnummer portable fax whatsapp whats sms text dial call calls called calling"
-    " ring rang reach reached hotline voicemail contact helpline appelez numéro nummer anruf anrufen llame llamar ligue chiama"
-    " chiamare ext caller тел телефон 电话 電話 手机 携帯".split()
+_WORDS = words(
+    """
+    tel telephone telefon telefono teléfono téléphone telefone telefonnummer phone phones phonenumber mobile mobil
+    mob móvil movil cell cellulare cellphone celular handy rufnummer portable fax whatsapp whats sms text dial
+    call calls called calling ring rang reach reached hotline voicemail contact helpline appelez numéro nummer
+    anruf anrufen llame llamar ligue chiama chiamare ext caller тел телефон 电话 電話 手机 携帯
+    """
 )
 _SIGNS = frozenset("☎📞📱")
-_NOT_WORDS = frozenset(
-    "id ids count size offset bytes port pid version line lines row seq sequence time timestamp epoch isbn order invoice amount"
-    " total serial build rev revision commit ticket issue sku zip lat lon lng x y index hash uid gid".split()
+_NOT_WORDS = words(
+    """
+    id ids count size offset bytes port pid version line lines row seq sequence time timestamp epoch isbn order
+    invoice amount total serial build rev revision commit ticket issue sku zip lat lon lng x y index hash uid gid
+    """
 )
 _NOT_BEFORE = frozenset("#$€£=@&_[,")
 _NANP = regex(
@@ -243,10 +247,11 @@ def _international(scan: Scanned, start: int, end: int) -> Finding | None:
     spelled = text[first:last]
     if spelled.count(".") == 1 and not set(spelled) & set(" -("):
         return None  # a signed decimal
-    after = text[last : last + 1]
-    if after and (after.isalnum() or after == "_") and after not in "xe":
-        return None
-    return Finding("PHONE", first, last)
+    return Finding("PHONE", first, last) if _ends(text[last : last + 1]) else None
+
+
+def _ends(after: str) -> bool:
+    return not after or after in "xe" or not (after.isalnum() or after == "_")
 
 
 def _said(scan: Scanned, start: int, end: int) -> bool:

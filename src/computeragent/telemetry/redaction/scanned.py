@@ -26,6 +26,11 @@ _ESCAPED_BLANK = regex(r"\\[nrt]")
 _ESCAPED_QUOTE = regex(r'\\"')
 
 
+def words(text: str) -> frozenset[str]:
+    """The words of a text, for look-ups."""
+    return frozenset(text.split())
+
+
 def _table(default: str, *classes: tuple[str, str]) -> bytes:
     mapped = bytearray(default.encode() * 256)
     for chars, to in classes:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from re import ASCII, DOTALL, IGNORECASE, Pattern
+from re import ASCII, DOTALL, IGNORECASE
 from re import compile as regex
 
 from computeragent.telemetry.redaction.findings import Finding
-from computeragent.telemetry.redaction.scanned import Scanned
+from computeragent.telemetry.redaction.scanned import Scanned, words
 
-_SURE = """
-    password passwd passwort contraseña mot_de_passe passphrase pwd client_secret secret_key api_key access_key private_key
-    signing_key encryption_key account_key shared_key auth_key session_key master_key access_token auth_token refresh_token
-    session_token bearer_token id_token api_token oauth_token bot_token deploy_token personal_token github_token gitlab_token
-    slack_token csrf_token security_token private_token client_token app_secret webhook_secret jwt_secret consumer_secret
-    secret_access_key conn_str connection_string connection_str
-""".split()
-_SURE_ENDS = tuple({form for name in _SURE for form in (name, name.replace("_", ""))})
+_SURE = words(
+    """
+    password passwd passwort contraseña mot_de_passe passphrase pwd client_secret secret_key api_key access_key
+    private_key signing_key encryption_key account_key shared_key auth_key session_key master_key access_token
+    auth_token refresh_token session_token bearer_token id_token api_token oauth_token bot_token deploy_token
+    personal_token github_token gitlab_token slack_token csrf_token security_token private_token client_token
+    app_secret webhook_secret jwt_secret consumer_secret secret_access_key conn_str connection_string
+    connection_str
+    """
+)
+_SURE_ENDS = tuple(sorted({form for name in _SURE for form in (name, name.replace("_", ""))}))
 _PERHAPS_ENDS = ("secret", "token", "credential", "passcode", "pin_code", "_key", "_auth", "_pass")
 _HEADER_ENDS = ("authorization", "_auth", "api_key", "apikey", "_token")
 _CAMEL = regex(r"(?<=[a-z0-9])(?=[A-Z])")
@@ -34,8 +37,10 @@ _VALUE = {
     "": regex(r"[^\s\"'`<>,;&|)}\]]{1,4096}"),
 }
 _PLACEHOLDER = regex(
-    r"(?:\W*|x{3,}|\*+.*|<.*|\$[({]?\w.*|%\(?\w+\)?[sd]?|\{.*|\[.*|none|null|nil|true|false|undefined|required|optional|default|redacted"
-    r"|str|string|text|int|bytes|bool|any|object|self|cls|changeme|example|hidden|masked|your[_\- ].*|my[_\- ].*|enter .*|the .*"
+    r"(?:\W*|x{3,}|\*+.*|<.*|\$[({]?\w.*|%\(?\w+\)?[sd]?|\{.*|\[.*|none|null|nil|true|false"
+    r"|undefined|required|optional|default|redacted"
+    r"|str|string|text|int|bytes|bool|any|object|self|cls|changeme|example|hidden|masked"
+    r"|your[_\- ].*|my[_\- ].*|enter .*|the .*"
     r"|(?:.*[_.\-])?(?:password|passwd|secret|token|key|apikey|api_key|credentials?|passphrase|name|type|value|field|input|env)s?"
     r"|os\.environ.*|process\.env.*|env\..*|getpass.*|.*\(.*)\Z",
     IGNORECASE | DOTALL,
@@ -51,7 +56,8 @@ _KINDS = (
 )
 _FLAG = regex(
     r"--(?=[A-Za-z])(?<![\w\-]--)(?i:(?:[a-z0-9]{1,20}-){0,3}"
-    r"(?:password|passwd|passphrase|pwd|token|secret|api-?key|access-key|secret-key)[ =]\s{0,2}[\"']?([^\s\"'`,;]{4,512}))"
+    r"(?:password|passwd|passphrase|pwd|token|secret|api-?key|access-key|secret-key)"
+    r"[ =]\s{0,2}[\"']?([^\s\"'`,;]{4,512}))"
 )
 # The patterns below read the lower-case form in which "-" is "_" and ":" is "=".
 _SAID = regex(
@@ -72,8 +78,8 @@ _KEY_END = regex(r"-----END (?:[A-Z0-9]{1,20} ){0,4}PRIVATE KEY(?: BLOCK)?-----"
 def secrets(scan: Scanned) -> Iterator[Finding]:
     """Values behind a name that says they are secret."""
     yield from _assigned(scan)
-    text, words = scan.text, scan.words
-    if b"bearer" in words:
+    text, lower = scan.text, scan.words
+    if b"bearer" in lower:
         for match in _BEARER.finditer(scan.lower):
             value = match.group(1)
             if len(value) >= 12 and any(char.isdigit() for char in value):
@@ -81,14 +87,14 @@ def secrets(scan: Scanned) -> Iterator[Finding]:
     if "--" in text:
         for match in _FLAG.finditer(text):
             yield from _spoken(text, *match.span(1))
-    if b"pass" in words or b"pwd" in words:
+    if b"pass" in lower or b"pwd" in lower:
         for word in _SAID_WORDS:
-            place = words.find(word)
+            place = lower.find(word)
             while place >= 0:
                 match = _SAID.match(scan.lower, place)
                 if match:
                     yield from _spoken(text, *match.span(1))
-                place = words.find(word, place + len(word))
+                place = lower.find(word, place + len(word))
     if "@" in text and "://" in text:
         yield from _dsn(text)
 
@@ -107,7 +113,9 @@ def _named(name: str) -> bool | None:
 
 def is_secret_value(value: str, *, sure: bool) -> bool:
     """Whether a whole value behind a secret's name is one, rather than a placeholder or a word."""
-    return _is_secret(value, strong=sure, quoted=True, after="")
+    if sure:
+        return len(value) >= 4 and not _PLACEHOLDER.match(value)
+    return _is_secret(value, strong=False, quoted=True, after="")
 
 
 def _spoken(text: str, start: int, end: int) -> Iterator[Finding]:
@@ -123,8 +131,8 @@ def _assigned(scan: Scanned) -> Iterator[Finding]:
         place = match.start()
         if place < done:
             continue
-        words = _WORDS.findall(scan.words[max(0, place - 40) : place].decode("latin-1"))
-        name = "_".join(words[-2:])
+        before = _WORDS.findall(scan.words[max(0, place - 40) : place].decode("latin-1"))
+        name = "_".join(before[-2:])
         if name.endswith((*_HEADER_ENDS, "cookie")):
             headed = (_COOKIE if name.endswith("cookie") else _HEADER).match(text, place)
             if headed and not _PLACEHOLDER.match(headed.group(1)) and _OPAQUE.search(headed.group(1)):

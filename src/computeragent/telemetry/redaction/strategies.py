@@ -15,7 +15,7 @@ from computeragent.telemetry.redaction.kinds import KINDS
 from computeragent.telemetry.redaction.vault import SqliteVault, Vault
 
 Strategy = Literal["mask", "hash", "tokenize", "drop"]
-"""``mask`` → ``[REDACTED:EMAIL]``, ``hash`` → ``[HASH:EMAIL:…]``, ``tokenize`` → ``[TOKEN:EMAIL:…]``, ``drop`` → nothing."""
+"""``mask``: ``[REDACTED:EMAIL]``, ``hash``: ``[HASH:EMAIL:…]``, ``tokenize``: ``[TOKEN:EMAIL:…]``, ``drop``: gone."""
 
 Replace = Callable[[str, str], str]
 """Called with a kind and a value, returns what stands in its place."""

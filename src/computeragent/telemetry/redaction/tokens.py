@@ -11,6 +11,7 @@ import math
 from base64 import urlsafe_b64decode
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from re import ASCII, IGNORECASE
 from re import compile as regex
 from typing import cast
@@ -41,9 +42,9 @@ PREFIXES: tuple[tuple[str, str], ...] = (
     ("PACKAGE_TOKEN", r"npm_[A-Za-z0-9]{30,}"),
     ("PACKAGE_TOKEN", r"pypi-[A-Za-z0-9_\-]{16,}"),
     ("PACKAGE_TOKEN", r"(?:dckr_pat_|dckr_oat_|rubygems_|cio|oy2)(?=[A-Za-z\-]{0,40}\d)[A-Za-z0-9_\-]{20,}"),
-    ("SERVICE_TOKEN", r"(?:dop_v1_|doo_v1_|dor_v1_|dapi|shp(?:at|ca|pa|ss)_|EAAA|figd_|sbp_|lin_api_|ntn_|glsa_|glc_"
+    ("SERVICE_TOKEN", (r"(?:dop_v1_|doo_v1_|dor_v1_|dapi|shp(?:at|ca|pa|ss)_|EAAA|figd_|sbp_|lin_api_|ntn_|glsa_|glc_"
      r"|NRAK-|NRII-|hvs\.|hvb\.|phc_|phx_|rnd_|PMAK-|fly_|sntrys_|sntryu_|pul-|tfp_|key-|atlasv1)"
-     r"(?=[A-Za-z\-]{0,40}\d)[A-Za-z0-9_\-=+/]{20,}"),
+     r"(?=[A-Za-z\-]{0,40}\d)[A-Za-z0-9_\-=+/]{20,}")),
     ("SERVICE_TOKEN", r"AGE-SECRET-KEY-1[0-9A-Z]{50,}"),
     ("AWS_ACCESS_KEY_ID", r"(?:AKIA|ASIA|AROA|AIDA|AGPA|AIPA|ANPA|ANVA|ABIA|ACCA)[A-Z0-9]{16}(?![A-Za-z0-9])"),
     ("AWS_SESSION_TOKEN", r"(?:IQoJb3JpZ2lu|FwoGZXIvYXdz|FQoGZXIvYXdz)[A-Za-z0-9+/=%]{40,}"),
@@ -165,7 +166,7 @@ def looks_random(token: str, changes: int, bits: float) -> bool:
     classes = token.translate(_CLASSES)
     if min(classes.count("a"), classes.count("A")) < 4 or "0" not in classes:
         return False
-    switched = sum(one != other for one, other in zip(classes, classes[1:], strict=False))
+    switched = sum(one != other for one, other in pairwise(classes))
     return switched >= changes and entropy(token) >= bits
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
+import datetime as dt
 import decimal
 import enum
 import json
@@ -24,9 +24,9 @@ _AS_THEY_ARE = (
     bool,
     type(None),
     enum.Enum,
-    datetime.date,
-    datetime.time,
-    datetime.timedelta,
+    dt.date,
+    dt.time,
+    dt.timedelta,
     uuid.UUID,
     type,
 )
@@ -50,6 +50,7 @@ class Where:
     key: str = ""
     depth: int = 0
     hidden: bool = False
+    spared: bool = False
 
 
 class Walk:
@@ -72,8 +73,10 @@ class Walk:
         if self._rules and not where.hidden:
             if self._deny.hit(where.denied):
                 where = dataclasses.replace(where, hidden=True)
-            elif self._allow.hit(where.allowed) and not where.denied:
-                return value
+            elif self._allow.hit(where.allowed):
+                where = dataclasses.replace(where, spared=True)
+        if where.spared and not where.hidden and (not where.denied or not _is_container(value)):
+            return value
         if isinstance(value, str):
             return self._string(value, where)
         if isinstance(value, _AS_THEY_ARE):
@@ -161,21 +164,23 @@ class Walk:
 
     def _below(self, where: Where, segment: str, key: str) -> Where:
         if not self._rules:
-            return Where(where.allowed, where.denied, key, where.depth + 1, where.hidden)
+            return Where(where.allowed, where.denied, key, where.depth + 1, where.hidden, where.spared)
         return Where(
             self._allow.follow(where.allowed, segment),
             self._deny.follow(where.denied, segment),
             key,
             where.depth + 1,
             where.hidden,
+            where.spared,
         )
 
     def _container(self, value: Any, where: Where) -> Any:
-        if id(value) in self._open:
+        identity = id(cast("object", value))
+        if identity in self._open:
             return "[REDACTED:CYCLE]"
         if where.depth > _DEEPEST:
             return "[REDACTED:DEPTH]"
-        self._open.add(id(value))
+        self._open.add(identity)
         try:
             if isinstance(value, Mapping):
                 return self._mapping(cast("Mapping[Any, Any]", value), where)
@@ -189,14 +194,14 @@ class Walk:
                 return value if walked is fields else walked
             return self._other(value, where)
         finally:
-            self._open.discard(id(value))
+            self._open.discard(identity)
 
     def _mapping(self, value: Mapping[Any, Any], where: Where) -> Any:
         changed = False
         walked: dict[Any, Any] = {}
         for key, item in value.items():
             name = key if isinstance(key, str) else str(key)
-            new_key = self._key(key)
+            new_key = key if where.spared else self._key(key)
             new_item = self._value(item, self._below(where, name, _CAMEL.sub("_", name) if len(name) <= 128 else ""))
             changed = changed or new_key is not key or new_item is not item
             while new_key is not key and (new_key in walked or new_key in value):
@@ -211,7 +216,7 @@ class Walk:
         if isinstance(key, tuple | int | bytes | float) and not isinstance(key, bool):
             spelled = str(cast("object", key))
             redacted = self._text(spelled, "#")
-            return key if redacted == spelled else redacted
+            return redacted if redacted != spelled else cast("Any", key)
         return key
 
     def _sequence(self, value: list[Any] | tuple[Any, ...], where: Where) -> Any:
@@ -240,14 +245,19 @@ class Walk:
         return value if redacted == spelled else redacted
 
 
+def _is_container(value: object) -> bool:
+    return isinstance(value, Mapping | list | tuple | set | frozenset) or _fields(value) is not None
+
+
 def _fields(value: Any) -> dict[str, Any] | None:
-    if dataclasses.is_dataclass(value):
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    names: Any = getattr(type(value), "__struct_fields__", None)
+    kind: Any = cast("object", value).__class__
+    names: Any = getattr(kind, "__struct_fields__", None)
     if names is not None:
         return {name: getattr(value, name) for name in names}
     dump: Any = getattr(value, "model_dump", None)
-    if callable(dump) and hasattr(type(value), "model_fields"):
+    if callable(dump) and hasattr(kind, "model_fields"):
         dumped: Any = dump()
         return cast("dict[str, Any]", dumped) if isinstance(dumped, dict) else None
     return None
