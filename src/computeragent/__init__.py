@@ -15,8 +15,9 @@ from computeragent.claude.names import UPSTREAM_NAMES
 OWN_NAMES = {
     "agent": ["ComputerAgent", "run_task"],
     "approval": ["tty_approval"],
-    "chat": ["ChatHandle", "ChatResult"],
+    "chat": ["ChatHandle"],
     "chat_input": ["ChatInput"],
+    "chat_result": ["ChatResult"],
     "errors": [
         "ComputerAgentError",
         "EngineError",

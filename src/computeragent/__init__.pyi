@@ -169,10 +169,12 @@ from computeragent.approval import (
 )
 from computeragent.chat import (
     ChatHandle as ChatHandle,
-    ChatResult as ChatResult,
 )
 from computeragent.chat_input import (
     ChatInput as ChatInput,
+)
+from computeragent.chat_result import (
+    ChatResult as ChatResult,
 )
 from computeragent.errors import (
     ComputerAgentError as ComputerAgentError,

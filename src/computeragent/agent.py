@@ -16,8 +16,9 @@ import msgspec
 
 from computeragent import plugins
 from computeragent.approval import default_answer
-from computeragent.chat import ChatHandle, ChatResult
+from computeragent.chat import ChatHandle
 from computeragent.chat_input import ChatInput
+from computeragent.chat_result import ChatResult
 from computeragent.errors import NotFoundError, ValidationError
 from computeragent.eventlog import EventLog
 from computeragent.harness import LocalHarness

@@ -6,11 +6,11 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Generator
-from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 from computeragent.chat_input import ChatInput, as_message, normalise
-from computeragent.errors import EngineError, EngineUnavailableError, TurnFailedError, UnknownCallError
+from computeragent.chat_result import ChatResult, error_of, failure_of
+from computeragent.errors import TurnFailedError, UnknownCallError
 from computeragent.harness.permissions import parse_decision
 from computeragent.logs import Logger
 from computeragent.protocol_types import EventStream, PermissionRequest, Session
@@ -28,27 +28,6 @@ from computeragent.wire.requests import PermissionDecision, UserInput, join_mess
 from computeragent.wire.usage import UsageRollup
 
 _log = Logger("chat")
-
-
-@dataclass(frozen=True, slots=True)
-class ChatResult:
-    """A finished turn: the engine's messages, how it ended, what it used, and how long it took."""
-
-    session_id: str
-    messages: tuple[Any, ...]
-    ended: CaSessionEnded
-    usage: UsageRollup
-    duration_ms: float
-
-    @property
-    def text(self) -> str:
-        """The final answer: the result message's text, else the last text that the assistant said."""
-        for message in reversed(self.messages):
-            if isinstance(message, dict):
-                found = _answer(cast("dict[str, Any]", message))
-                if found:
-                    return found
-        return ""
 
 
 class Host(Protocol):
@@ -130,7 +109,7 @@ class ChatHandle:
             self.leave()
         result = self._make_result()
         if result.ended.reason == "error":
-            raise _error_of(result)
+            raise error_of(result)
         return result
 
     def get_usage(self) -> UsageRollup:
@@ -320,7 +299,7 @@ class ChatHandle:
         """How the turn ended while the session goes on."""
         assert self._session is not None
         last = self._messages[-1].payload if self._messages else None
-        failure = _failure_of(cast("dict[str, Any]", last)) if isinstance(last, dict) else None
+        failure = failure_of(cast("dict[str, Any]", last)) if isinstance(last, dict) else None
         reason = "cancelled" if self._cancelled else "complete" if failure is None else "error"
         self._ended = CaSessionEnded(
             session_id=self._session.id,
@@ -432,40 +411,3 @@ class _Events:
 
 async def _read(stream: EventStream) -> Recorded | None:
     return await anext(stream, None)
-
-
-def _answer(message: dict[str, Any]) -> str:
-    if message.get("type") == "result" and isinstance(message.get("result"), str):
-        return message["result"]
-    if message.get("type") != "assistant":
-        return ""
-    inner = message.get("message")
-    content: object = cast("dict[str, Any]", inner).get("content") if isinstance(inner, dict) else inner
-    if isinstance(content, str):
-        return content
-    blocks = cast("list[Any]", content) if isinstance(content, list) else []
-    texts = [cast("dict[str, Any]", block) for block in blocks if isinstance(block, dict)]
-    return "".join(str(block.get("text", "")) for block in texts if block.get("type") == "text")
-
-
-def _failure_of(message: dict[str, Any]) -> str | None:
-    """What went wrong in a turn, by its terminating message."""
-    if message.get("type") != "result" or not message.get("is_error"):
-        return None
-    errors: object = message.get("errors")
-    said = message.get("result") or ("; ".join(map(str, cast("list[Any]", errors))) if isinstance(errors, list) else "")
-    return str(said or message.get("subtype") or "the turn failed")
-
-
-def _error_of(result: ChatResult) -> EngineError:
-    """The failure of a turn as an error with the code of the fault itself."""
-    ended = result.ended
-    run_ended = ended.error_code != TurnFailedError.code
-    kind = EngineError if run_ended else TurnFailedError
-    if ended.error_code == EngineUnavailableError.code:
-        kind = EngineUnavailableError
-    hint = ended.error_hint or (None if run_ended else "The session goes on: send the message again, or another one.")
-    error = kind(ended.error_message or "the run failed", hint=hint)
-    error.code = ended.error_code or kind.code
-    error.result = result
-    return error

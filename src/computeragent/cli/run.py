@@ -17,7 +17,8 @@ from rich.console import Console
 
 from computeragent.agent import ComputerAgent
 from computeragent.approval import tty_approval
-from computeragent.chat import ChatHandle, ChatResult
+from computeragent.chat import ChatHandle
+from computeragent.chat_result import ChatResult
 from computeragent.cli.render import TurnView, footer, terminal
 from computeragent.errors import EngineError, ValidationError
 from computeragent.eventlog import EventLog, SqliteEventLog
