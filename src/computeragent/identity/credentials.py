@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from anyio import fail_after, to_thread
 
+from computeragent.identity.credential import Credential
+from computeragent.identity.repository import Repository
 from computeragent.logs import Logger
-
-if TYPE_CHECKING:
-    from computeragent.identity.repository import Repository
 
 CredentialResolver = Callable[[str], Any]
 """Called with a repository's address; returns ``{"token", "username"?}`` or None, as it is or awaitable."""
@@ -22,28 +19,6 @@ CredentialResolver = Callable[[str], Any]
 _RESOLVER_SECONDS = 30.0
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _log = Logger("identity")
-
-
-@dataclass(frozen=True, slots=True)
-class Credential:
-    """A token and the user name that goes with it."""
-
-    token: str = field(repr=False)
-    username: str = "x-access-token"
-
-    def git_config(self, repository: Repository) -> list[tuple[str, str]]:
-        """Git settings that send the token to this repository's host, and ask no credential helper."""
-        key = f"http.{repository.scheme}://{repository.host}/.extraHeader"
-        return [(key, f"Authorization: Basic {self._basic()}"), ("credential.helper", "")]
-
-    def scrub(self, text: str) -> str:
-        """`text` without the token in any form that git sees."""
-        for secret in (self.token, self._basic()):
-            text = text.replace(secret, "[token]")
-        return text
-
-    def _basic(self) -> str:
-        return base64.b64encode(f"{self.username}:{self.token}".encode()).decode()
 
 
 async def credential_for(

@@ -12,7 +12,8 @@ from pathlib import Path
 from anyio import CancelScope, fail_after, to_thread
 
 from computeragent.errors import SourceError
-from computeragent.identity.credentials import Credential, CredentialResolver, credential_for, is_github
+from computeragent.identity.credential import Credential
+from computeragent.identity.credentials import CredentialResolver, credential_for, is_github
 from computeragent.identity.process import Git, Outcome
 from computeragent.identity.refusals import Kind, kind_of, ref_refusal, refusal
 from computeragent.identity.repository import Repository, check_ref
@@ -177,7 +178,9 @@ class _Clone:
         return outcome
 
     async def _git(self, cwd: Path | None, *arguments: str) -> Outcome:
-        config = tuple(self.credential.git_config(self.repository)) if self.credential else ()
+        config = (
+            tuple(self.credential.git_config(self.repository.scheme, self.repository.host)) if self.credential else ()
+        )
         git = Git(config=config, allow_file=self.repository.scheme == "file", progress=self.progress)
         return await git(*arguments, cwd=cwd)
 

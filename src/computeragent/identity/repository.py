@@ -8,7 +8,7 @@ from typing import Literal
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from computeragent.errors import ValidationError
-from computeragent.identity.credentials import Credential
+from computeragent.identity.credential import Credential
 
 Scheme = Literal["https", "http", "ssh", "git", "file"]
 _SCHEMES = ("https", "http", "ssh", "git")
