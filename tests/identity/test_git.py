@@ -184,8 +184,8 @@ async def test_github_token_goes_to_its_own_host_only(server: GitServer, tmp_pat
 async def test_a_token_is_not_sent_to_another_host(server: GitServer, tmp_path: Path):
     """localhost and 127.0.0.1 are one machine and two hosts; the header belongs to the address's host and port."""
     repository = parse_repository(f"http://localhost:{server.port}/public/agent.git")
-    repository = parse_repository(server.url("private/agent.git"))
-    config = dict(_credential(server).git_config(repository.scheme, repository.host))
+    private = parse_repository(server.url("private/agent.git"))
+    config = dict(_credential(server).git_config(private.scheme, private.host))
     assert config[f"http.http://{server.host}/.extraHeader"].endswith(basic(TOKEN))
     environment = git_environment(os.environ, config.items())
     process = await asyncio.create_subprocess_exec("git", "ls-remote", repository.url, env=environment, stdout=-3)
