@@ -13,46 +13,19 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
-import msgspec
-
-from computeragent.database import NewerSchemaError, connect
-from computeragent.errors import EventLogError, NotFoundError, SessionLiveError
+from computeragent.errors import EventLogError, NotFoundError
+from computeragent.eventlog import tables
 from computeragent.eventlog.channel import Channel, Retention
 from computeragent.eventlog.owner import Owner
 from computeragent.eventlog.summary import SessionSummary
 from computeragent.settings import home
-from computeragent.wire.encoding import to_json
 from computeragent.wire.events import Recorded, decode_event
 
-_SCHEMA_VERSION = 1
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS log_sessions (
-    session_id TEXT PRIMARY KEY, generation INTEGER NOT NULL, owner TEXT NOT NULL,
-    newest INTEGER NOT NULL, run_start INTEGER NOT NULL, updated REAL NOT NULL, summary BLOB NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS log_sessions_updated ON log_sessions (updated);
-CREATE TABLE IF NOT EXISTS log_events (
-    session_id TEXT NOT NULL, id INTEGER NOT NULL, at REAL NOT NULL, data BLOB NOT NULL,
-    PRIMARY KEY (session_id, id)
-) WITHOUT ROWID;
-"""
 _TAIL = Retention(max_events=256, max_age=30.0)
 
 Job = Callable[[sqlite3.Connection | EventLogError], None]
-
-
-class _Append(NamedTuple):
-    """An event with the summary and the run's start as they were right after it; the channel's own run ahead."""
-
-    channel: Channel
-    recorded: Recorded
-    summary: SessionSummary
-    run_start: int
-
-
-_summaries = msgspec.json.Decoder(SessionSummary)
 
 
 class SqliteEventLog:
@@ -62,7 +35,7 @@ class SqliteEventLog:
 
     def __init__(self, path: str | Path | None = None) -> None:
         self.path = Path(path) if path else home() / "sessions.db"
-        self._jobs: queue.SimpleQueue[_Append | Job | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tables.Append | Job | None] = queue.SimpleQueue()
         self._owner = Owner()
         self._loops: dict[str, asyncio.AbstractEventLoop] = {}
         self._held: set[str] = set()  # claimed through this log; touched by the writer thread alone
@@ -74,7 +47,7 @@ class SqliteEventLog:
         claimed: list[Channel] = []
 
         def claim(connection: sqlite3.Connection) -> Channel:
-            newest, run_start, generation, summary = _claim(session_id, self._owner, self._held, connection)
+            newest, run_start, generation, summary = tables.claim(session_id, self._owner, self._held, connection)
             self._held.add(session_id)
             claimed.append(
                 Channel(self, summary, retention=_TAIL, newest=newest, run_start=run_start, generation=generation)
@@ -99,26 +72,26 @@ class SqliteEventLog:
 
     def _give_back(self, channel: Channel, connection: sqlite3.Connection) -> None:
         self._held.discard(channel.session_id)  # also where the database cannot be told: this log may claim it again
-        _release(channel.session_id, channel.generation, connection)
+        tables.release(channel.session_id, channel.generation, connection)
 
     async def read(self, session_id: str, after: int = -1, limit: int = 512) -> list[Recorded]:
         """See `EventLog.read`."""
         found = await self.fetch(session_id, after, limit)
-        if not found and not await self._do(partial(_exists, session_id)):
+        if not found and not await self._do(partial(tables.exists, session_id)):
             raise NotFoundError(f"session {session_id} not found")
         return found
 
     async def sessions(self, limit: int = 50) -> list[SessionSummary]:
         """See `EventLog.sessions`."""
-        return await self._do(partial(_list, limit))
+        return await self._do(partial(tables.listing, limit))
 
     async def orphans(self) -> list[str]:
         """Sessions whose run is open although their process is gone."""
-        return await self._do(_orphans)
+        return await self._do(tables.orphans)
 
     async def delete(self, session_id: str) -> None:
         """Forget a session. Raises `NotFoundError`."""
-        if not await self._do(partial(_delete, session_id)):
+        if not await self._do(partial(tables.delete, session_id)):
             raise NotFoundError(f"session {session_id} not found")
 
     async def close(self) -> None:
@@ -139,11 +112,11 @@ class SqliteEventLog:
 
     def submit(self, channel: Channel, recorded: Recorded) -> None:
         """Queue the event for the next commit."""
-        self._jobs.put(_Append(channel, recorded, channel.summary, channel.run_start))
+        self._jobs.put(tables.Append(channel, recorded, channel.summary, channel.run_start))
 
     async def fetch(self, session_id: str, after: int, limit: int) -> list[Recorded]:
         """Read committed events back."""
-        rows = await self._do(partial(_fetch, session_id, after, limit))
+        rows = await self._do(partial(tables.fetch, session_id, after, limit))
         return [Recorded(id_, at, decode_event(data), data) for id_, at, data in rows]
 
     async def flush(self, channel: Channel) -> None:
@@ -183,7 +156,7 @@ class SqliteEventLog:
 
     def _work(self) -> None:
         try:
-            connection = _connect(self.path)
+            connection = tables.open_file(self.path)
         except (sqlite3.Error, OSError, EventLogError) as cause:
             error = cause if isinstance(cause, EventLogError) else _failure(self.path, cause)
             self._refuse_all(error)
@@ -197,9 +170,9 @@ class SqliteEventLog:
     def _step(self, connection: sqlite3.Connection) -> bool:
         """Take what has gathered: events in one transaction, other jobs in their order. False when closing."""
         item = self._jobs.get()
-        events: list[_Append] = []
+        events: list[tables.Append] = []
         while True:
-            if isinstance(item, _Append):
+            if isinstance(item, tables.Append):
                 events.append(item)
             else:
                 self._commit(connection, events)
@@ -213,10 +186,10 @@ class SqliteEventLog:
                 self._commit(connection, events)
                 return True
 
-    def _commit(self, connection: sqlite3.Connection, events: list[_Append]) -> None:
+    def _commit(self, connection: sqlite3.Connection, events: list[tables.Append]) -> None:
         if not events:
             return
-        batches: dict[Channel, list[_Append]] = {}
+        batches: dict[Channel, list[tables.Append]] = {}
         for item in events:
             batches.setdefault(item.channel, []).append(item)
         stale: list[Channel] = []
@@ -224,7 +197,7 @@ class SqliteEventLog:
             with connection:
                 connection.execute("BEGIN IMMEDIATE")
                 for channel, batch in batches.items():
-                    if not _write(connection, batch):
+                    if not tables.write(connection, batch):
                         stale.append(channel)
         except Exception as cause:  # noqa: BLE001 - whatever it is, nothing of this was committed, and readers wait
             error = _failure(self.path, cause)
@@ -249,7 +222,7 @@ class SqliteEventLog:
     def _refuse_all(self, error: EventLogError) -> None:
         """The database cannot be opened: everyone who asks is told why."""
         while (item := self._jobs.get()) is not None:
-            if isinstance(item, _Append):
+            if isinstance(item, tables.Append):
                 self._announce(item.channel, partial(item.channel.broke, error))
             else:
                 item(error)
@@ -276,97 +249,3 @@ def _failure(path: Path, cause: Exception) -> EventLogError:
         f"the event log {path.name} cannot be used: {cause}",
         hint="Check free space and permissions of COMPUTERAGENT_HOME, then run again.",
     )
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    try:
-        return connect(path, component="log", schema=_SCHEMA, version=_SCHEMA_VERSION)
-    except NewerSchemaError as error:
-        hint = "Upgrade computer-agent-py, or point COMPUTERAGENT_HOME elsewhere."
-        raise EventLogError(str(error), hint=hint) from error
-
-
-def _claim(
-    session_id: str, owner: Owner, held: set[str], connection: sqlite3.Connection
-) -> tuple[int, int, int, SessionSummary]:
-    with connection:
-        connection.execute("BEGIN IMMEDIATE")
-        row = connection.execute(
-            "SELECT generation, owner, newest, run_start, summary FROM log_sessions WHERE session_id = ?",
-            (session_id,),
-        ).fetchone()
-        if row is None:
-            summary = SessionSummary(session_id)
-            connection.execute(
-                "INSERT INTO log_sessions VALUES (?, 1, ?, -1, 0, 0, ?)",
-                (session_id, str(owner), to_json(summary)),
-            )
-            return -1, 0, 1, summary
-        generation, holder, newest, run_start, summary = row
-        if session_id in held if holder == str(owner) else holder and Owner.alive(holder):
-            raise SessionLiveError(
-                f"session {session_id} is live in another harness",
-                hint="Wait until it ends, or choose another session id.",
-            )
-        connection.execute(
-            "UPDATE log_sessions SET generation = ?, owner = ? WHERE session_id = ?",
-            (generation + 1, str(owner), session_id),
-        )
-        return newest, run_start, generation + 1, _summaries.decode(summary)
-
-
-def _release(session_id: str, generation: int, connection: sqlite3.Connection) -> None:
-    connection.execute(
-        "UPDATE log_sessions SET owner = '' WHERE session_id = ? AND generation = ?", (session_id, generation)
-    )
-    connection.execute("DELETE FROM log_sessions WHERE session_id = ? AND newest < 0 AND owner = ''", (session_id,))
-
-
-def _write(connection: sqlite3.Connection, batch: list[_Append]) -> bool:
-    """Append a channel's batch; False when its generation is stale."""
-    channel, last, summary, run_start = batch[-1]
-    touched = connection.execute(
-        "UPDATE log_sessions SET newest = ?, run_start = ?, updated = ?, summary = ?"
-        " WHERE session_id = ? AND generation = ?",
-        (
-            last.id,
-            run_start,
-            last.at,
-            to_json(summary),
-            channel.session_id,
-            channel.generation,
-        ),
-    )
-    if touched.rowcount == 0:
-        return False
-    events = [item.recorded for item in batch]
-    rows = [(channel.session_id, recorded.id, recorded.at, recorded.data) for recorded in events]
-    connection.executemany("INSERT INTO log_events VALUES (?, ?, ?, ?)", rows)
-    return True
-
-
-def _fetch(session_id: str, after: int, limit: int, connection: sqlite3.Connection) -> list[tuple[int, float, bytes]]:
-    query = "SELECT id, at, data FROM log_events WHERE session_id = ? AND id > ? ORDER BY id LIMIT ?"
-    return connection.execute(query, (session_id, after, limit)).fetchall()
-
-
-def _exists(session_id: str, connection: sqlite3.Connection) -> bool:
-    return connection.execute("SELECT 1 FROM log_sessions WHERE session_id = ?", (session_id,)).fetchone() is not None
-
-
-def _list(limit: int, connection: sqlite3.Connection) -> list[SessionSummary]:
-    query = "SELECT summary FROM log_sessions WHERE newest >= 0 ORDER BY updated DESC LIMIT ?"
-    return [_summaries.decode(row[0]) for row in connection.execute(query, (limit,))]
-
-
-def _orphans(connection: sqlite3.Connection) -> list[str]:
-    rows = connection.execute("SELECT session_id, owner FROM log_sessions WHERE owner != ''").fetchall()
-    return [session_id for session_id, owner in rows if not Owner.alive(owner)]
-
-
-def _delete(session_id: str, connection: sqlite3.Connection) -> bool:
-    with connection:
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute("DELETE FROM log_events WHERE session_id = ?", (session_id,))
-        gone = connection.execute("DELETE FROM log_sessions WHERE session_id = ?", (session_id,))
-        return gone.rowcount > 0
