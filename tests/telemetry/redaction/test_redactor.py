@@ -449,3 +449,7 @@ def test_others_may_run_between_windows():
     calls = []
     Redactor(pause=lambda: calls.append(1)).find("word " * 100_000)
     assert len(calls) >= 5
+
+
+def test_a_placeholder_speaks_for_no_number_beside_it():
+    assert Redactor().redact_text("555-123-4567 then 98765432") == "[REDACTED:PHONE] then 98765432"

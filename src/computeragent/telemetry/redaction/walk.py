@@ -134,7 +134,7 @@ class Walk:
             spelled = str(value)
         if isinstance(value, int) and len(spelled) >= 4 and "SECRET" in self._kinds and is_secret_name(where.key):
             return self._replace("SECRET", spelled) or None
-        if len(spelled) < 9 or len(spelled) > 32:
+        if len(spelled) < 9 or len(spelled) > 32 or spelled[0] == "-":
             return value
         redacted = self._text(spelled, where.key or "#")
         return value if redacted == spelled else redacted or None
@@ -202,7 +202,9 @@ class Walk:
         for key, item in value.items():
             name = key if isinstance(key, str) else str(key)
             new_key = key if where.spared else self._key(key)
-            new_item = self._value(item, self._below(where, name, _CAMEL.sub("_", name) if len(name) <= 128 else ""))
+            # the name as it will read next time, so that a second redaction sees what the first one saw
+            hint = PLACEHOLDER.sub("", _CAMEL.sub("_", str(new_key))) if len(name) <= 128 else ""
+            new_item = self._value(item, self._below(where, name, hint))
             changed = changed or new_key is not key or new_item is not item
             while new_key is not key and (new_key in walked or new_key in value):
                 new_key = f"{new_key}~"
