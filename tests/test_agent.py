@@ -492,3 +492,25 @@ async def test_hooks_take_no_event_from_the_reader(tmp_path: Path):
 
 async def test_telemetry_may_have_no_hook_at_all(tmp_path: Path):
     assert (await run_task(message="hi", source=tmp_path, engine=ScriptedEngine(), telemetry=object())).text
+
+
+@pytest.mark.anyio
+async def test_files_of_a_run_that_has_ended_can_still_be_fetched(tmp_path: Path) -> None:
+    script = [[{"tool": "Write", "input": {"file_path": "a.txt", "content": "kept"}}, {"end": "budget_exceeded"}]]
+    async with ComputerAgent(source=tmp_path, engine="scripted", options={"script": script}) as agent:
+        result = await agent.chat("write")
+        assert result.ended.reason == "budget_exceeded"
+        assert await agent.fetch_artifact("a.txt") == b"kept"
+        events = [event async for event in agent.chat("again")]
+    assert [event.kind for event in events].count("ca_session_started") == 1
+
+
+@pytest.mark.anyio
+async def test_a_session_that_cannot_come_back_leaves_nothing_in_the_shared_store(tmp_path: Path) -> None:
+    from computeragent.stores.memory import shared_memory_store
+
+    async with ComputerAgent(source=tmp_path, engine="scripted") as agent:
+        session_id = (await agent.chat("hello")).session_id
+        key = {"project_key": "computeragent", "session_id": session_id}
+        assert await shared_memory_store().load(key)
+    assert await shared_memory_store().load(key) is None

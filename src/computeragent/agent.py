@@ -39,6 +39,7 @@ from computeragent.protocol_types import (
     StoreConfig,
     Substrate,
     ToolCallback,
+    Workspace,
 )
 from computeragent.stores.binding import resolve_store
 from computeragent.wire.events import HarnessEvent
@@ -192,9 +193,9 @@ class ComputerAgent:
 
     async def fetch_artifact(self, path: str) -> bytes | None:
         """The bytes of a file in the agent's working directory, or None when there is none."""
-        session, _ = await self._ensure()
+        files = await self._files()
         try:
-            return await session.files.read(path)
+            return await files.read(path)
         except NotFoundError:
             return None
 
@@ -205,13 +206,19 @@ class ComputerAgent:
 
     async def write_artifact(self, path: str, data: bytes | str) -> int:
         """Write a file into the working directory; returns its size in bytes."""
-        session, _ = await self._ensure()
-        return await session.files.write(path, data.encode() if isinstance(data, str) else data)
+        files = await self._files()
+        return await files.write(path, data.encode() if isinstance(data, str) else data)
 
     async def list_workdir(self, path: str = ".", *, depth: int = 1) -> list[FileEntry]:
         """The entries of a directory; `depth` counts the levels below its direct children."""
+        return await (await self._files()).tree(path, depth=depth)
+
+    async def _files(self) -> Workspace:
+        """The working directory: of the session that there is, though its run may have ended, else of a new one."""
+        if self._session is not None and not self._disposed:
+            return self._session.files
         session, _ = await self._ensure()
-        return await session.files.tree(path, depth=depth)
+        return session.files
 
     # ── For handles ──
 

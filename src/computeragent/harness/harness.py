@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 _log = Logger("harness")
 _GIT_SECRETS = frozenset({"GITHUB_TOKEN", "GIT_TOKEN"})
+_SESSION_KEY: Any = {"project_key": "", "session_id": ""}  # a bound store means its session whatever the key
 _CAMEL = re.compile(r"(?<=[a-z0-9])([A-Z])")
 
 
@@ -133,7 +134,7 @@ class LocalHarness:
                 policy=request.policy,
                 approval_timeout=request.approval_timeout,
                 released=partial(self._release, channel, placed),
-                closed=partial(self._discard, channel.session_id, None if _comes_back(request) else work),
+                closed=partial(self._discard, channel.session_id, None if _comes_back(request) else (work, bound)),
                 grace=self._grace,
             )
             context = EngineContext(
@@ -171,13 +172,15 @@ class LocalHarness:
             finally:
                 await placed.close()
 
-    async def _discard(self, session_id: str, work: Path | None) -> None:
-        """A session is closed: forget it, and delete the folder of one that cannot come back."""
+    async def _discard(self, session_id: str, leftovers: tuple[Path, BoundStore] | None) -> None:
+        """A session is closed: forget it, and delete the folder and transcript of one that cannot come back."""
         session = self._sessions.get(session_id)
         if session is not None and session.ended is not None:
             del self._sessions[session_id]
-        if work is not None:
+        if leftovers is not None:
+            work, bound = leftovers
             await asyncio.to_thread(shutil.rmtree, work, ignore_errors=True)
+            await bound.delete(_SESSION_KEY)
 
     async def _identify(
         self, request: SessionRequest, engine: EngineDriver, loader: IdentityLoader | None, work: Path
@@ -254,8 +257,8 @@ def _bind(store: SessionStore, request: SessionRequest, session_id: str) -> Boun
 
 
 async def _remembers(bound: BoundStore) -> bool:
-    """Whether the store holds anything of its session, which it means whatever the key."""
-    return bool(await bound.load({"project_key": "", "session_id": ""}))
+    """Whether the store holds anything of its session."""
+    return bool(await bound.load(_SESSION_KEY))
 
 
 def _comes_back(request: SessionRequest) -> bool:
