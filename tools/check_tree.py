@@ -9,11 +9,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST = 600  # lines of a source file
-REGISTRIES = r"pypi[.]org|pythonhosted[.]org|registry[.]npmjs[.]org|registry[.]yarnpkg[.]com|deb[.]debian[.]org"
-MACHINE_PATHS = (
-    r"(?<![\w.$}-])(?:/root/(?:\.|\w+/)|/work/\w+|/opt/(?:wheels|pypi)|/tmp/uv[b]oot|/home/(?!me\b|user\b|agent\b)\w+/)"
-)
-FORBIDDEN = re.compile(rf"{REGISTRIES}|{MACHINE_PATHS}")
+PACKAGE_INDEX = r"https?://[^\s\"')>]+/(?:simple|packages/[0-9a-f]{2})/"
+HOME_FOLDER = r"(?<![\w.$}-])/(?:root|Users/\w+|home/(?!me\b|user\b|agent\b)\w+)/"
+FORBIDDEN = re.compile(f"{PACKAGE_INDEX}|{HOME_FOLDER}")
 
 
 def tracked() -> list[Path]:
@@ -34,7 +32,7 @@ def main() -> int:
         for number, line in enumerate(lines, start=1):
             match = FORBIDDEN.search(line)
             if match:
-                problems.append(f"{name}:{number}: names a registry or a machine: {match.group()}")
+                problems.append(f"{name}:{number}: names a package index or a machine: {match.group()}")
     print("\n".join(problems))
     return 1 if problems else 0
 
