@@ -638,7 +638,7 @@ def test_deleting_a_tree_while_it_is_swapped_deletes_nothing_outside(either: Jai
     finally:
         stop.set()
         thread.join()
-    assert _snapshot(outside) == before
+    assert before.items() <= _snapshot(outside).items()  # the set-up's own mkdir may follow the link and add a leaf
 
 
 def test_many_threads_write_one_file_and_each_reader_sees_a_whole_one(either: Jail):

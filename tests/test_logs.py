@@ -18,6 +18,7 @@ def untouched() -> Iterator[None]:
     root = logging.getLogger("computeragent")
     handlers, level, propagate = list(root.handlers), root.level, root.propagate
     root.handlers.clear()
+    root.propagate = True  # pytest puts handlers of its own on a logger that does not
     yield
     root.handlers[:], root.propagate = handlers, propagate
     root.setLevel(level)
