@@ -1,0 +1,258 @@
+"""The spool: redacted events in a SQLite file until every sink that wants them has them.
+
+One file per pipeline, with a cursor per sink. A process that finds the file of one that is gone adopts it and ships
+the rest. It is a queue, not an `eventlog`: its unit is a process with readers that acknowledge, where the event
+log's is a session with runs, an owner and a summary. Both open their files through `computeragent.database`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from computeragent.database import NewerSchemaError, connect
+from computeragent.logs import Logger
+
+MAX_BYTES = 64 * 1024 * 1024
+"""What one spool may hold; beyond it the oldest events go, counted."""
+
+_SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS spool_events (
+    position INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, size INTEGER NOT NULL, data BLOB NOT NULL
+);
+CREATE TABLE IF NOT EXISTS spool_cursors (sink TEXT PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID
+"""
+_log = Logger("spool")
+_of_the_parent: list[Spool] = []  # kept alive: closing an inherited SQLite connection would harm the parent's file
+
+
+class Spooled(NamedTuple):
+    """An event in a spool: its place, when it was committed (epoch seconds), its JSON as of `event.encode`."""
+
+    spool: str
+    position: int
+    at: float
+    data: bytes
+
+
+class Spool:
+    """A queue of events on disk, or in memory where the disk fails. Safe to use from any thread.
+
+    `path` is None for memory. Raises `sqlite3.Error` and `OSError` where the file cannot be used.
+    """
+
+    def __init__(self, path: Path | None, *, max_bytes: int = MAX_BYTES) -> None:
+        self.path = path
+        self.name = path.name if path is not None else f"memory-{secrets.token_hex(4)}"
+        self.max_bytes = max_bytes
+        self.dropped = 0
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._held = _hold(path) if path is not None else None
+        try:
+            self._db = connect(path, component="spool", schema=_SCHEMA, version=_SCHEMA_VERSION)
+            row = self._db.execute("SELECT coalesce(sum(size), 0), coalesce(max(position), 0) FROM spool_events")
+            self._bytes, newest = row.fetchone()
+            cursors: list[tuple[str, int]] = self._db.execute("SELECT sink, position FROM spool_cursors").fetchall()
+        except BaseException:
+            self._let_go()
+            raise
+        self._cursors = dict(cursors)
+        self._newest = max([newest, *self._cursors.values()])
+
+    @classmethod
+    def create(cls, folder: Path, *, max_bytes: int = MAX_BYTES) -> Spool:
+        """A new spool file in `folder`, held by this process."""
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return cls(folder / f"{time.time_ns():x}-{os.getpid()}-{secrets.token_hex(4)}.db", max_bytes=max_bytes)
+
+    @property
+    def newest(self) -> int:
+        """The place of the event committed last; 0 when there was none."""
+        return self._newest
+
+    @property
+    def sinks(self) -> dict[str, int]:
+        """The sinks that this spool is for, each with the place up to which it has everything."""
+        return dict(self._cursors)
+
+    @property
+    def size(self) -> int:
+        """The bytes of the events that wait."""
+        return self._bytes
+
+    def subscribe(self, sinks: Iterable[str]) -> None:
+        """Keep events for these sinks, from here on."""
+        with self._lock, self._db:
+            for sink in sinks:
+                if sink not in self._cursors:
+                    self._db.execute("INSERT INTO spool_cursors VALUES (?, ?)", (sink, self._newest))
+                    self._cursors[sink] = self._newest
+
+    def append(self, events: Sequence[bytes]) -> int:
+        """Commit events; returns the newest place. Raises `sqlite3.Error` when they could not be committed."""
+        at = time.time()
+        first = self._newest + 1
+        rows = [(first + index, at, len(data), data) for index, data in enumerate(events)]
+        with self._changed:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                self._db.executemany("INSERT INTO spool_events VALUES (?, ?, ?, ?)", rows)
+                added = sum(row[2] for row in rows)
+                freed = self._make_room(added) if self._bytes + added > self.max_bytes else 0
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+            self._bytes += added - freed
+            self._newest += len(rows)
+            self._changed.notify_all()
+            return self._newest
+
+    def read(self, *, after: int, limit: int, max_bytes: int) -> list[Spooled]:
+        """Events after a place, oldest first; at least one if there is one, however large."""
+        found: list[Spooled] = []
+        taken = 0
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT position, at, data FROM spool_events WHERE position > ? ORDER BY position LIMIT ?",
+                (after, limit),
+            )
+            for row in rows:
+                event = Spooled(self.name, *row)
+                taken += len(event.data)
+                if found and taken > max_bytes:
+                    break
+                found.append(event)
+        return found
+
+    def wait(self, after: int, timeout: float) -> bool:
+        """Wait for an event after a place; False when there is none in `timeout` seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._newest > after, timeout)
+
+    def wake(self) -> None:
+        """Let everyone who waits look again."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def acknowledge(self, sink: str, position: int) -> None:
+        """A sink has everything up to a place; what every sink has is deleted."""
+        with self._changed:
+            if position <= self._cursors[sink]:
+                return
+            self._cursors[sink] = position
+            done = min(self._cursors.values())
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                self._db.execute("UPDATE spool_cursors SET position = ? WHERE sink = ?", (position, sink))
+                (freed,) = self._db.execute(
+                    "SELECT coalesce(sum(size), 0) FROM spool_events WHERE position <= ?", (done,)
+                ).fetchone()
+                if freed:
+                    self._db.execute("DELETE FROM spool_events WHERE position <= ?", (done,))
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+            self._bytes -= freed
+            self._changed.notify_all()
+
+    @property
+    def drained(self) -> bool:
+        """Whether every sink has everything."""
+        return all(position >= self._newest for position in self._cursors.values())
+
+    def pending(self, sink: str) -> int:
+        """How many events a sink has not got yet."""
+        with self._lock:
+            row = self._db.execute("SELECT count(*) FROM spool_events WHERE position > ?", (self._cursors[sink],))
+            return row.fetchone()[0]
+
+    def close(self, *, delete: bool | None = None) -> None:
+        """Close the file; by default delete it when it is drained."""
+        with self._lock:
+            remove = self.drained if delete is None else delete
+            self._db.close()
+            if remove and self.path is not None:
+                for suffix in ("", "-wal", "-shm"):
+                    self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+            self._let_go(remove=remove)
+
+    def leave(self) -> None:
+        """After a fork, in the child: the spool stays the parent's. Its connection must never be used again here."""
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
+        _of_the_parent.append(self)
+
+    def _make_room(self, needed: int) -> int:
+        """Delete the oldest events until `needed` bytes more fit; how many bytes went."""
+        freed = gone = last = 0
+        surplus = self._bytes + needed - self.max_bytes
+        for position, size in self._db.execute("SELECT position, size FROM spool_events ORDER BY position"):
+            if freed >= surplus:
+                break
+            freed, gone, last = freed + size, gone + 1, position
+        self._db.execute("DELETE FROM spool_events WHERE position <= ?", (last,))
+        self.dropped += gone
+        return freed
+
+    def _let_go(self, *, remove: bool = False) -> None:
+        if self._held is None or self.path is None:
+            return
+        if remove:
+            _lock_path(self.path).unlink(missing_ok=True)
+        os.close(self._held)
+        self._held = None
+
+
+def orphans(folder: Path) -> list[Path]:
+    """The spool files of processes that are gone, oldest first. Whoever opens one first has it."""
+    found: list[Path] = []
+    for path in sorted(folder.glob("*.db")):
+        try:
+            os.close(_hold(path))
+        except OSError:
+            continue
+        found.append(path)
+    return found
+
+
+def adopt(path: Path) -> Spool | None:
+    """Take over an orphan, or None when another process has it or it cannot be read."""
+    try:
+        return Spool(path)
+    except BlockingIOError:
+        return None
+    except (OSError, sqlite3.Error, NewerSchemaError) as error:
+        _log.warn("orphan_unreadable", file=path.name, error=str(error))
+        return None
+
+
+def _lock_path(path: Path) -> Path:
+    return path.with_suffix(".lock")
+
+
+def _hold(path: Path) -> int:
+    """Hold a spool for this process: a lock on a file beside it, which the kernel frees when the process is gone.
+
+    Raises `BlockingIOError` when another process, or another spool of this one, holds it.
+    """
+    held = os.open(_lock_path(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(held)
+        raise
+    return held
