@@ -18,9 +18,12 @@ OWN_NAMES = {
     "chat": ["ChatHandle"],
     "chat_input": ["ChatInput"],
     "chat_result": ["ChatResult"],
+    "claude.client": ["ClaudeSDKClient"],
+    "claude.query": ["query"],
     "errors": [
         "ComputerAgentError",
         "EngineError",
+        "GuardrailError",
         "HarnessError",
         "HarnessProtocolError",
         "TurnFailedError",
@@ -36,6 +39,7 @@ OWN_NAMES = {
         "register_engine",
         "register_identity_loader",
         "register_session_store",
+        "register_sink",
         "register_substrate",
         "resolve_engine",
         "resolve_identity_loader",
@@ -59,11 +63,17 @@ OWN_NAMES = {
         "SubstrateHandle",
     ],
     "substrates": ["LocalSubstrate"],
+    "telemetry.config": ["configure", "get_config", "get_pipeline", "shutdown"],
+    "telemetry.event": ["TelemetryEvent"],
+    "telemetry.middleware": ["GuardrailFilter", "PiiRedactor"],
+    "telemetry.pipeline": ["Pipeline"],
+    "telemetry.protocols": ["TelemetryMiddleware", "TelemetrySink"],
     "wire.events": ["HarnessEvent"],
     "wire.requests": ["Attachment", "PermissionDecision", "StoreConfig", "UserInput"],
     "wire.usage": ["UsageRollup"],
 }
-"""Our own names, by the module that each lives in. Everything else is `claude_agent_sdk`'s."""
+"""Our own names, by the module that each lives in. Everything else is `claude_agent_sdk`'s; of its names, `query` and
+`ClaudeSDKClient` alone are wrappers of ours."""
 
 _HOME_OF = {name: module for module, names in OWN_NAMES.items() for name in names}
 

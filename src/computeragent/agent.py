@@ -42,6 +42,8 @@ from computeragent.protocol_types import (
     Workspace,
 )
 from computeragent.stores.binding import resolve_store
+from computeragent.telemetry.audit import AuditSink
+from computeragent.telemetry.pipeline import Pipeline
 from computeragent.wire.events import HarnessEvent
 from computeragent.wire.requests import PermissionDecision
 
@@ -74,6 +76,8 @@ class ComputerAgent:
             Without it (and without a policy) calls are allowed, except destructive ones.
         policy: A `PolicyDecider` that judges every call before anyone is asked.
         telemetry: An object with `AgentTelemetry` hooks.
+        telemetry_pipeline: Is told of every run; default: the process's own pipeline, see `configure`.
+        audit_sinks: Are told of every run as well, each with one method ``emit(event)``; redacted, in order.
         git_credentials: A resolver of ``{"username", "token"}`` by repository URL, for private repositories.
         budget_max_usd: Ends the run when it has cost more.
         approval_timeout: Seconds that a tool call waits for an answer before it is denied.
@@ -104,6 +108,8 @@ class ComputerAgent:
         on_tool_call: ToolCallback | None = None,
         policy: PolicyDecider | None = None,
         telemetry: Any = None,
+        telemetry_pipeline: Pipeline | None = None,
+        audit_sinks: Sequence[AuditSink] = (),
         git_credentials: Callable[[str], Any] | None = None,
         budget_max_usd: float | None = None,
         approval_timeout: float = 600.0,
@@ -139,7 +145,13 @@ class ComputerAgent:
         )
         substrate = plugins.resolve_substrate(runtime) if isinstance(runtime, str) else runtime
         plugins.substrates.check(substrate)
-        self._harness: Harness = LocalHarness(log=event_log, substrate=substrate, progress=progress)
+        self._harness: Harness = LocalHarness(
+            log=event_log,
+            substrate=substrate,
+            progress=progress,
+            telemetry=telemetry_pipeline,
+            audit_sinks=audit_sinks,
+        )
         self._on_tool_call = on_tool_call
         self._telemetry = telemetry
         self._session: Session | None = None

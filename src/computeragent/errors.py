@@ -118,6 +118,13 @@ class UnknownSubstrateError(_UnknownNameError):
     noun = "runtime"
 
 
+class UnknownSinkError(_UnknownNameError):
+    """No telemetry sink of this name is registered."""
+
+    code = "UNKNOWN_SINK"
+    noun = "sink"
+
+
 UnknownIdentityLoaderError = UnknownLoaderError
 UnknownSessionStoreError = UnknownStoreError
 
@@ -263,6 +270,13 @@ class EngineUnavailableError(EngineError):
 
     code = "ENGINE_UNAVAILABLE"
     status = 503
+
+
+class GuardrailError(ComputerAgentError):
+    """A guard stopped the run: it cost more than its ceiling, or said what must not be said."""
+
+    code = "GUARDRAIL"
+    status = 403
 
 
 class ScriptError(ComputerAgentError):

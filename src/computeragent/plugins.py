@@ -2,8 +2,8 @@
 
 Built-ins are named by import path and loaded on first use. Third parties either call `register_*` or declare
 an entry point in one of the groups ``computeragent.engines``, ``.substrates``, ``.stores``,
-``.identity_loaders``. An entry that is a class or a factory is called without arguments, or with the options
-of a `StoreConfig`.
+``.identity_loaders``, ``.sinks``. An entry that is a class or a factory is called without arguments, or with the
+options of a `StoreConfig`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from computeragent.errors import (
     ComputerAgentError,
     UnknownEngineError,
     UnknownLoaderError,
+    UnknownSinkError,
     UnknownStoreError,
     UnknownSubstrateError,
 )
@@ -127,6 +128,19 @@ identity_loaders = Registry(
 )
 
 
+sinks = Registry(
+    "sinks",
+    "aclose",
+    UnknownSinkError,
+    {
+        "otel": "computeragent.telemetry.sinks:OtelSink",
+        "agentos": "computeragent.telemetry.sinks:AgentOSHttpSink",
+        "console": "computeragent.telemetry.sinks:ConsoleSink",
+        "jsonl": "computeragent.telemetry.sinks:JsonlSink",
+    },
+)
+
+
 def register_engine(name: str, engine: EngineDriver | Callable[[], EngineDriver]) -> None:
     """Make an engine available under a name."""
     engines.register(name, engine)
@@ -165,3 +179,8 @@ def register_identity_loader(name: str, loader: IdentityLoader | Callable[[], Id
 def resolve_identity_loader(name: str) -> IdentityLoader:
     """The identity loader of this name. Raises `UnknownLoaderError`."""
     return identity_loaders.resolve(name)
+
+
+def register_sink(name: str, sink: Any) -> None:
+    """Make a telemetry sink, or a factory of one, available under a name that `configure(sinks=[…])` takes."""
+    sinks.register(name, sink)

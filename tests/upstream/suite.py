@@ -45,13 +45,51 @@ def rewrite(tests: Path) -> int:
     return count
 
 
-def start(root: Path, report: Path) -> subprocess.Popen[bytes]:
-    """Run the suite below `root`; a pytest of its own, with upstream's settings less its source path."""
+_LISTENER = """
+import json
+import os
+
+import computeragent
+
+
+class Listener:
+    kinds = {}
+
+    async def emit(self, event):
+        self.kinds[event.kind] = self.kinds.get(event.kind, 0) + 1
+
+    async def flush(self, timeout=5.0):
+        pass
+
+    async def aclose(self):
+        pass
+
+
+def pytest_configure(config):
+    computeragent.configure(sinks=[Listener()])
+
+
+def pytest_unconfigure(config):
+    computeragent.get_pipeline().close()
+    with open(os.environ["HEARD"], "w") as file:
+        json.dump(Listener.kinds, file)
+"""
+
+
+def start(root: Path, report: Path, *, listen: bool = False) -> subprocess.Popen[bytes]:
+    """Run the suite below `root`; a pytest of its own, with upstream's settings less its source path.
+
+    With `listen`, a telemetry sink hears all that passes, and its counts by kind go to ``<report>.json``.
+    """
     settings = root / "pytest.ini"
     settings.write_text("[pytest]\naddopts = --import-mode=importlib -p anyio -q\n", "utf-8")
     ignored = [f"--ignore={root / 'tests' / name}" for name in LEFT_OUT]
     command = [sys.executable, "-m", "pytest", "-c", str(settings), "--rootdir", str(root), f"--junitxml={report}"]
     env = {name: value for name, value in os.environ.items() if not name.startswith(("COMPUTERAGENT_", "PYTEST_"))}
+    if listen:
+        (root / "listener.py").write_text(_LISTENER, "utf-8")
+        command += ["-p", "listener"]
+        env |= {"PYTHONPATH": str(root), "HEARD": str(report.with_suffix(".json"))}
     command += [*ignored, str(root / "tests")]
     with report.with_suffix(".log").open("wb") as output:
         return subprocess.Popen(command, cwd=root, env=env, stdout=output, stderr=output)

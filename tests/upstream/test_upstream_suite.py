@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -14,6 +15,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from suite import fetch, passed, rewrite, start
 
+# Where somebody listens, a streamed prompt goes to upstream through a generator of ours that yields the same messages.
+WATCHED = ("test_connect_with_async_iterable[asyncio]", "test_connect_with_async_iterable[trio]")
+
 
 @pytest.mark.timeout(600)
 def test_upstreams_own_suite_passes_as_on_upstream(tmp_path: Path) -> None:
@@ -25,14 +29,26 @@ def test_upstreams_own_suite_passes_as_on_upstream(tmp_path: Path) -> None:
         if os.environ.get("CI"):
             raise AssertionError(error.stderr.decode("utf-8", "replace")) from error
         pytest.skip("the package index cannot be reached")
-    ours = tmp_path / "ours"
+    ours, told = tmp_path / "ours", tmp_path / "told"
     shutil.copytree(theirs, ours)
     assert rewrite(ours / "tests") >= 90
+    shutil.copytree(ours, told)
 
-    runs = [start(theirs, tmp_path / "theirs.xml"), start(ours, tmp_path / "ours.xml")]
+    runs = [
+        start(theirs, tmp_path / "theirs.xml"),
+        start(ours, tmp_path / "ours.xml"),
+        start(told, tmp_path / "told.xml", listen=True),
+    ]
     for run in runs:
         run.wait(timeout=500)
 
     expected = passed(tmp_path / "theirs.xml")
     assert len(expected) > 1_000
-    assert expected - passed(tmp_path / "ours.xml") == set(), (tmp_path / "ours.log").read_text("utf-8")[-3_000:]
+    for name, excepted in (("ours", 0), ("told", len(WATCHED))):
+        failed = expected - passed(tmp_path / f"{name}.xml")
+        log = (tmp_path / f"{name}.log").read_text("utf-8")[-3_000:]
+        assert len(failed) == excepted, log
+        assert all(any(test in case for test in WATCHED) for case in failed), log
+    heard = json.loads((tmp_path / "told.json").read_text())
+    assert heard["session_started"] >= heard["session_ended"] > 100
+    assert heard["assistant_message"] > 20

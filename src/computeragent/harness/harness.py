@@ -17,6 +17,7 @@ from computeragent import plugins
 from computeragent.errors import UnsupportedRuntimeError, ValidationError
 from computeragent.eventlog import Channel, EventLog, MemoryEventLog
 from computeragent.harness.session import GRACE, LocalSession
+from computeragent.harness.told import RunTelemetry, run_telemetry
 from computeragent.harness.workspace import LocalWorkspace
 from computeragent.identity.loading import default_loader
 from computeragent.identity.sources import Fetched, fetch
@@ -33,6 +34,9 @@ from computeragent.protocol_types import (
 )
 from computeragent.settings import home
 from computeragent.stores.binding import BoundStore, engine_session_id, resolve_store
+from computeragent.telemetry.audit import AuditSink, audit_pipeline
+from computeragent.telemetry.config import get_pipeline
+from computeragent.telemetry.pipeline import Pipeline
 from computeragent.wire.events import CaSessionEnded
 from computeragent.wire.identity import LocalSource
 from computeragent.wire.requests import Attachment
@@ -60,7 +64,8 @@ class LocalHarness:
 
     `log` keeps the events (default: in memory), `substrate` is where engines run (default ``local``).
     `library_mode` is True in the caller's own process: a local source is used in place and trusted; otherwise the
-    agent works on a copy. `progress` is told about long work, such as a clone.
+    agent works on a copy. `progress` is told about long work, such as a clone. Runs are told to `telemetry` (default:
+    the process's own pipeline) and, one event after the other, to each of `audit_sinks`.
     """
 
     def __init__(
@@ -70,6 +75,8 @@ class LocalHarness:
         substrate: Substrate | None = None,
         library_mode: bool = True,
         progress: Callable[[str], None] | None = None,
+        telemetry: Pipeline | None = None,
+        audit_sinks: Sequence[AuditSink] = (),
         grace: float = GRACE,
     ) -> None:
         self.log: EventLog = log if log is not None else MemoryEventLog()
@@ -77,6 +84,8 @@ class LocalHarness:
         self._substrate = substrate
         self._library_mode = library_mode
         self._progress = progress
+        self._telemetry = telemetry
+        self._audit = audit_pipeline(audit_sinks)
         self._grace = grace
         self._sessions: dict[str, LocalSession] = {}
 
@@ -106,6 +115,8 @@ class LocalHarness:
     async def close(self) -> None:
         """Close every session, and the log unless it was handed in."""
         await asyncio.gather(*(session.close() for session in list(self._sessions.values())))
+        if self._audit is not None:
+            await self._audit.aclose()
         if self._owns_log:
             await self.log.close()
 
@@ -126,6 +137,8 @@ class LocalHarness:
         await _attach(LocalWorkspace(agent.fetched.path), request.attachments)
         substrate = self._substrate or plugins.resolve_substrate("local")
         placed = await substrate.boot(workspace=agent.fetched.path, envs=envs, limits={})
+        options = _merge(agent.manifest, request)
+        telemetry = run_telemetry(self._pipelines(), request.source, {**options, "env": request.envs})
         try:
             session = LocalSession(
                 channel=channel,
@@ -133,8 +146,9 @@ class LocalHarness:
                 workspace=LocalWorkspace(placed.workspace_path),
                 policy=request.policy,
                 approval_timeout=request.approval_timeout,
-                released=partial(self._release, channel, placed),
+                released=partial(self._release, channel, placed, telemetry),
                 closed=partial(self._discard, channel.session_id, None if _comes_back(request) else (work, bound)),
+                telemetry=telemetry,
                 grace=self._grace,
             )
             context = EngineContext(
@@ -142,7 +156,7 @@ class LocalHarness:
                 manifest=agent.manifest,
                 workspace_path=placed.workspace_path,
                 envs=envs,
-                options=_merge(agent.manifest, request),
+                options=options,
                 user_message_queue=session.turns,
                 on_permission_request=session.chain.ask,
                 cancel_event=session.cancel_event,
@@ -162,10 +176,17 @@ class LocalHarness:
         _log.info("session_start", session=session.id, engine=engine.name, agent=agent.manifest.name, resumed=resumed)
         return session
 
-    async def _release(self, channel: Channel, placed: SubstrateHandle) -> None:
-        """A run has ended: commit its events, give the session back to the log, stop the substrate."""
+    def _pipelines(self) -> list[Pipeline]:
+        """Who is told of a run that begins now."""
+        told = [self._telemetry or get_pipeline(), self._audit]
+        return [pipeline for pipeline in told if pipeline is not None and pipeline.active]
+
+    async def _release(self, channel: Channel, placed: SubstrateHandle, telemetry: RunTelemetry | None) -> None:
+        """A run has ended: commit its events, have it told, give the session back to the log, stop the substrate."""
         try:
             await channel.flush()
+            if telemetry is not None:
+                await telemetry.finish()
         finally:
             try:
                 await self.log.release(channel)

@@ -18,6 +18,7 @@ from msgspec import Raw, Struct
 from computeragent.errors import ComputerAgentError, EngineError, SessionEndedError
 from computeragent.eventlog import Channel, ChannelStream
 from computeragent.harness.permissions import PermissionChain
+from computeragent.harness.told import RunTelemetry
 from computeragent.harness.turns import TurnQueue
 from computeragent.harness.workspace import LocalWorkspace
 from computeragent.logs import Logger
@@ -67,6 +68,7 @@ class LocalSession:
         approval_timeout: float,
         released: Callable[[], Awaitable[None]],
         closed: Callable[[], Awaitable[None]],
+        telemetry: RunTelemetry | None = None,
         grace: float = GRACE,
     ) -> None:
         self.id = channel.session_id
@@ -87,7 +89,8 @@ class LocalSession:
         self._released = released
         self._closed = closed
         self._grace = grace
-        self._cancelling = False
+        self._verdict: CaSessionEnded | None = None  # what the run ends with, whatever the engine says
+        self._telemetry = telemetry
         self._turn_ended = asyncio.Event()
         self._released_event = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -130,6 +133,8 @@ class LocalSession:
                 resumed=resumed,
             )
         )
+        if self._telemetry is not None:
+            self._telemetry.follow(self)
         engine = asyncio.create_task(self._drive(context), name=f"engine {self.id}")
         self._tasks = [engine, asyncio.create_task(self._supervise(engine), name=f"session {self.id}")]
 
@@ -203,7 +208,7 @@ class LocalSession:
             return
         raw = raw_payload(event.payload)
         ends = turn is not None and (_ends_turn(raw) if event.ends_turn is None else event.ends_turn)
-        if self._cancelling:
+        if self._verdict is not None:
             ends = False  # the run's end ends the turn, too: what a cancelled engine says last is not its outcome
         self.record(SdkMessage(session_id=self.id, raw=raw, ends_turn=ends, turn_index=turn))
         if ends:
@@ -214,11 +219,11 @@ class LocalSession:
     def _finish(
         self, reason: EndReason, message: str | None = None, code: str | None = None, hint: str | None = None
     ) -> None:
-        """Record the end of the run, once. After `cancel`, whatever the engine says, the run was cancelled."""
+        """Record the end of the run, once. After `cancel` or `stop`, that was it, whatever the engine says."""
         if self.ended is not None:
             return
-        if self._cancelling:
-            reason, message, code, hint = "cancelled", None, None, None
+        if (verdict := self._verdict) is not None:
+            reason, message, code, hint = verdict.reason, verdict.error_message, verdict.error_code, None
         self.chain.close("session cancelled" if reason == "cancelled" else "the session ended")
         end = CaSessionEnded(
             session_id=self.id,
@@ -262,7 +267,10 @@ class LocalSession:
                 f"session {self.id} has ended and takes no more messages",
                 hint="Open the session again to start its next run.",
             )
-        return self.turns.put(message)
+        index = self.turns.put(message)
+        if self._telemetry is not None:
+            self._telemetry.sent(index)
+        return index
 
     def events(self, after: int | None = None) -> ChannelStream:
         """See `Session.events`."""
@@ -303,12 +311,20 @@ class LocalSession:
 
     async def cancel(self) -> None:
         """See `Session.cancel`. Returns when the end is recorded."""
-        if self.ended is None:
-            self._cancelling = True
-            self.cancel_event.set()
-            self.chain.close("session cancelled")
-            self.turns.drop()
+        self._end_with(CaSessionEnded(session_id=self.id, reason="cancelled"), "session cancelled")
         await self._released_event.wait()
+
+    def stop(self, reason: EndReason, message: str, code: str) -> None:
+        """End the run at once for a reason of our own, such as a guard's; returns before it has ended."""
+        end = CaSessionEnded(session_id=self.id, reason=reason, error_message=message, error_code=code)
+        self._end_with(end, message)
+
+    def _end_with(self, verdict: CaSessionEnded, why: str) -> None:
+        if self.ended is None:
+            self._verdict = self._verdict or verdict
+            self.cancel_event.set()
+            self.chain.close(why)
+            self.turns.drop()
 
     async def wait(self) -> None:
         """Wait until the run has ended and everything of it is committed."""

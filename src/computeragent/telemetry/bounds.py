@@ -62,9 +62,9 @@ def _walk(value: Any, text: Callable[[str], str], depth: int) -> Any:
         if given.get("type") == "base64" and isinstance(data, str) and len(data) > 64:
             return {**given, "data": f"[{len(data)} base64 characters]"}
         walked = {key: _walk(item, text, depth + 1) for key, item in given.items()}
-        return walked if any(walked[key] is not given[key] for key in walked) else value
+        return walked if any(walked[key] is not given[key] for key in walked) else given
     if isinstance(value, (list, tuple)):
         items = cast("list[Any]", value)
         walked_items = [_walk(item, text, depth + 1) for item in items]
-        return walked_items if any(new is not old for new, old in zip(walked_items, items, strict=True)) else value
+        return walked_items if any(new is not old for new, old in zip(walked_items, items, strict=True)) else items
     return value

@@ -13,6 +13,7 @@ import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 from computeragent.logs import Logger
@@ -55,6 +56,7 @@ class Lane(Generic[T]):
         self._pause = pause
         self._start_afresh()
         _lanes.add(self)
+        _mind_forks()
 
     def _start_afresh(self) -> None:
         self._queue: deque[T] = deque()
@@ -79,6 +81,11 @@ class Lane(Generic[T]):
 
     def __len__(self) -> int:
         return len(self._queue) + len(self._kept)
+
+    @property
+    def started(self) -> bool:
+        """Whether anything was ever put in."""
+        return self._thread is not None
 
     def close(self) -> None:
         """Let the thread end when the queue is empty."""
@@ -175,4 +182,6 @@ def _reset_all() -> None:
         lane.reset_after_fork()
 
 
-os.register_at_fork(after_in_child=_reset_all)
+@lru_cache(maxsize=1)
+def _mind_forks() -> None:
+    os.register_at_fork(after_in_child=_reset_all)

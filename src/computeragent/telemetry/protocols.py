@@ -80,7 +80,10 @@ class Trip:
 
 @runtime_checkable
 class Guard(Protocol):
-    """Middleware that may stop a run."""
+    """Middleware that may stop a run. `enforced_ceiling_usd` is what a session may cost, None for any amount."""
+
+    @property
+    def enforced_ceiling_usd(self) -> float | None: ...
 
     def verdict(self, session_id: str) -> Trip | None: ...
 

@@ -160,10 +160,11 @@ _READERS: dict[str, Callable[[Any], Seen | None]] = {
 def _blocks(content: object) -> list[Block]:
     if isinstance(content, str):
         return [Block("text", text=content)]
-    return [_block(item) for item in cast("Sequence[object]", content or ())]
+    return [read_block(item) for item in cast("Sequence[object]", content or ())]
 
 
-def _block(item: Any) -> Block:
+def read_block(item: Any) -> Block:
+    """One block of a message's content, in either form."""
     if isinstance(item, Mapping):
         return _json_block(cast("Mapping[str, Any]", item))
     kind = next((base.__name__ for base in type(item).__mro__ if base.__name__ in _BLOCKS), "")
@@ -221,7 +222,7 @@ def from_payload(payload: object) -> Seen | None:
 
 def _json_message(kind: str, outer: Mapping[str, Any], message: Mapping[str, Any]) -> Seen:
     content: Any = message.get("content")
-    blocks = [Block("text", text=content)] if isinstance(content, str) else [_block(item) for item in content or ()]
+    blocks = [Block("text", text=content)] if isinstance(content, str) else [read_block(item) for item in content or ()]
     parent = outer.get("parent_tool_use_id")
     if kind == "user":
         return User(blocks, parent=parent, origin=_origin(outer.get("origin")))

@@ -13,8 +13,9 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from computeragent.database import NewerSchemaError, connect
@@ -28,8 +29,10 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS spool_events (
     position INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, size INTEGER NOT NULL, data BLOB NOT NULL
 );
-CREATE TABLE IF NOT EXISTS spool_cursors (sink TEXT PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID
+CREATE TABLE IF NOT EXISTS spool_cursors (sink TEXT PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS spool_open (session_id TEXT PRIMARY KEY, header BLOB NOT NULL) WITHOUT ROWID
 """
+NOTHING: Mapping[str, bytes] = MappingProxyType({})
 _log = Logger("spool")
 _of_the_parent: list[Spool] = []  # kept alive: closing an inherited SQLite connection would harm the parent's file
 
@@ -97,8 +100,14 @@ class Spool:
                     self._db.execute("INSERT INTO spool_cursors VALUES (?, ?)", (sink, self._newest))
                     self._cursors[sink] = self._newest
 
-    def append(self, events: Sequence[bytes]) -> int:
-        """Commit events; returns the newest place. Raises `sqlite3.Error` when they could not be committed."""
+    def append(
+        self, events: Sequence[bytes], *, opened: Mapping[str, bytes] = NOTHING, ended: Iterable[str] = ()
+    ) -> int:
+        """Commit events; returns the newest place. Raises `sqlite3.Error` when they could not be committed.
+
+        `opened` and `ended` are sessions that these events begin and end: should the process die in between, whoever
+        adopts the spool finds them in `open_sessions`, each with what was given for it.
+        """
         at = time.time()
         first = self._newest + 1
         rows = [(first + index, at, len(data), data) for index, data in enumerate(events)]
@@ -106,6 +115,8 @@ class Spool:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 self._db.executemany("INSERT INTO spool_events VALUES (?, ?, ?, ?)", rows)
+                self._db.executemany("INSERT OR REPLACE INTO spool_open VALUES (?, ?)", opened.items())
+                self._db.executemany("DELETE FROM spool_open WHERE session_id = ?", [(name,) for name in ended])
                 added = sum(row[2] for row in rows)
                 freed = self._make_room(added) if self._bytes + added > self.max_bytes else 0
                 self._db.execute("COMMIT")
@@ -167,6 +178,11 @@ class Spool:
                 raise
             self._bytes -= freed
             self._changed.notify_all()
+
+    def open_sessions(self) -> dict[str, bytes]:
+        """The sessions that have begun and not ended."""
+        with self._lock:
+            return dict(self._db.execute("SELECT session_id, header FROM spool_open").fetchall())
 
     @property
     def drained(self) -> bool:

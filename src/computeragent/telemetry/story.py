@@ -16,12 +16,15 @@ Payloads (absent rather than null where upstream does not say):
   (of the turn), cost_source (``engine``, ``estimate`` with price_table, or ``unknown``), is_error, subtype, result,
   model_usage, permission_denials, turn_index and upstream's other result fields.
 - ``policy_decision``: engine, decision, reason, latency_ms, tool_name, tool_use_id, principal_id, rule.
-- ``session_ended``: is_error, subtype, result, num_turns, total_cost_usd, duration_ms, usage (of the session),
-  upstream_session_id, error_type, error_message, permission_denials.
+- ``session_ended``: is_error, subtype (the last result's; ``no_result``; ``cancelled`` when the caller left before it;
+  ``error``, or the harness's error code; a guard's ``budget_exceeded`` or ``content_blocked``; ``process_lost``), result, num_turns, total_cost_usd,
+  duration_ms, usage (of the session), upstream_session_id, error_type, error_message, permission_denials.
 """
 
 from __future__ import annotations
 
+import uuid
+from collections import deque
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -29,7 +32,9 @@ from typing import Any
 from computeragent.telemetry.bounds import prune
 from computeragent.telemetry.event import EventKind, TelemetryEvent
 from computeragent.telemetry.prices import TOKEN_KEYS, estimate, price_table
+from computeragent.telemetry.protocols import Trip
 from computeragent.telemetry.seen import Assistant, Block, Delta, Result, Seen, System, User
+from computeragent.telemetry.trace_context import Parent, ids_of
 
 Json = dict[str, Any]
 
@@ -55,6 +60,7 @@ class Story:
         self.turns = 0
         self.model: str | None = None
         self._started_at = 0
+        self._opening: Json | None = None
         self._turn_open = False
         self._asked_at = 0  # when the model was asked last: the turn's start, or the last tool result
         self._waiting = True  # for the first token of a reply
@@ -67,30 +73,64 @@ class Story:
         self._cost_known = True
         self._result: Result | None = None
         self._denials: list[Any] = []
+        self._prompts: deque[str | None] = deque()  # said while a turn was under way
+        self._parent: Parent | None = None
 
     # ── What happens ──
 
-    def start(self, at: int, payload: Json) -> list[TelemetryEvent]:
-        """The session begins."""
-        self._started_at = at
-        self.model = payload.get("model")
-        return [self._event("session_started", at, payload)]
+    @property
+    def cost_usd(self) -> float | None:
+        """What the session has cost so far, None when nothing is known of it."""
+        return self._cost if self._cost_known else None
 
-    def turn(self, at: int, *, prompt: str | None, event_id: str | None = None, **more: Any) -> list[TelemetryEvent]:
-        """A prompt goes to the agent. `more` joins the payload."""
-        payload = _present(prompt=prompt, model=self.model, turn_index=self.turns, **more)
+    def start(self, at: int, payload: Json) -> None:
+        """The session begins. It is told with its first prompt, which belongs to it, or whatever else comes first."""
+        self._started_at = at
+        self._opening = payload
+        self.model = payload.get("model")
+
+    def prompt(
+        self, at: int, text: str | None, *, event_id: str | None = None, parent: Parent | None = None
+    ) -> list[TelemetryEvent]:
+        """The user says something: a turn begins with it, or as soon as the turn under way has ended.
+
+        `event_id` is that of ``turn_started``; `parent` is the caller's span, which this turn and later ones join. The
+        first prompt is told as that of ``session_started``, later ones as ``user_message``.
+        """
+        self._parent = parent or self._parent
+        if self._opening is not None:
+            return [*self._opened(text), *self._turn(at, text, event_id)]
+        events = [] if text is None else [self._event("user_message", at, {"text": text})]
+        if self._turn_open:
+            self._prompts.append(text)
+            return events
+        return [*self._turn(at, text, event_id), *events]
+
+    def _opened(self, prompt: str | None = None) -> list[TelemetryEvent]:
+        """The session's start, where it was not told yet."""
+        payload, self._opening = self._opening, None
+        if payload is None:
+            return []
+        return [self._event("session_started", self._started_at, payload | _present(prompt=prompt))]
+
+    def _turn(self, at: int, text: str | None, event_id: str | None = None) -> list[TelemetryEvent]:
+        event_id = event_id or uuid.uuid4().hex
+        trace_id, span_id = ids_of(event_id)
+        parent = self._parent
+        payload = _present(
+            prompt=text,
+            model=self.model,
+            turn_index=self.turns,
+            trace_id=parent.trace_id if parent else trace_id,
+            span_id=span_id,
+            parent_span_id=parent.span_id if parent else None,
+        )
         self.turns += 1
         self._turn_open = True
-        self._asked_at = at
-        self._waiting = True
+        self._asked(at)
         event = self._event("turn_started", at, payload)
-        if event_id is not None:
-            event.event_id = event_id
+        event.event_id = event_id
         return [event]
-
-    def user(self, at: int, text: str) -> list[TelemetryEvent]:
-        """The user says something beyond the session's first prompt."""
-        return [self._event("user_message", at, {"text": text})]
 
     def read(self, at: int, seen: Seen, raw: object = None) -> list[TelemetryEvent]:
         """A message passes by."""
@@ -107,52 +147,61 @@ class Story:
                 events = self._turn_result(at, seen)
         for event in events:
             event.raw = raw
-        return events
+        return [*self._opened(), *events]
 
     def decision(self, at: int, payload: Json) -> list[TelemetryEvent]:
         """A tool call was judged."""
-        return [self._event("policy_decision", at, payload)]
+        return [*self._opened(), self._event("policy_decision", at, payload)]
 
     def end(
-        self, at: int, *, error: BaseException | None = None, subtype: str | None = None, message: str | None = None
+        self,
+        at: int,
+        *,
+        error: BaseException | None = None,
+        cancelled: bool = False,
+        stopped: Trip | None = None,
+        failure: Trip | None = None,
     ) -> list[TelemetryEvent]:
-        """The session is over: once. A result that was seen says how it went, whatever was raised after it.
+        """The session is over: once.
 
-        Without a result, `error` or `subtype` says it: ``cancelled`` (the caller left) and ``ok`` are no errors.
+        A result that ended the last turn says how it went, also where the caller left after it (`cancelled`).
+        `error` is what was raised, `stopped` a guard's verdict, which the last turn may have ended before; `failure` is
+        what the run is known to have ended with.
         """
         if self.ended:
             return []
         self.ended = True
-        result = self._result
+        result = None if self._turn_open else self._result
         payload: Json = {
             "is_error": False,
-            "subtype": subtype or "no_result",
+            "subtype": "cancelled" if cancelled and self._turn_open else "no_result",
             "result": self._last_text,
             "num_turns": self.turns,
-            "total_cost_usd": self._cost if self._cost_known else None,
+            "total_cost_usd": self.cost_usd,
             "duration_ms": round((at - self._started_at) / 1e6, 3) if self._started_at else 0.0,
             "usage": self._usage,
         }
-        if result is not None and not self._turn_open:
+        if result is not None:
             payload |= _present(
                 is_error=result.is_error,
-                subtype=subtype or result.subtype,
+                subtype=result.subtype,
                 result=self._last_text if result.result is None else result.result,
                 num_turns=result.fields.get("num_turns"),
                 duration_api_ms=result.fields.get("duration_api_ms"),
                 errors=result.fields.get("errors"),
             )
-        if error is not None and (result is None or self._turn_open or result.is_error):
-            payload |= {"is_error": True, "error_type": type(error).__name__, "error_message": str(error)}
-            if result is None or self._turn_open:
-                payload["subtype"] = subtype or "error"
-        elif message is not None or subtype in {"error", "budget_exceeded", "content_blocked", "process_lost"}:
-            payload |= {"is_error": True, "error_type": subtype or "error", "error_message": message or ""}
-        if result is not None and result.session_id and result.session_id != self.session_id:
-            payload["upstream_session_id"] = result.session_id
+        if stopped is not None and (result is None or result.is_error):
+            failure = stopped
+        if failure is not None:
+            payload |= _failure(failure.kind, failure.kind, failure.reason)
+        elif error is not None:
+            subtype = result.subtype if result is not None and result.is_error else "error"
+            payload |= _failure(subtype, type(error).__name__, str(error))
+        if self._result is not None and self._result.session_id not in {None, self.session_id}:
+            payload["upstream_session_id"] = self._result.session_id
         if self._denials:
             payload["permission_denials"] = self._denials
-        return [self._event("session_ended", at, payload)]
+        return [*self._opened(), self._event("session_ended", at, payload)]
 
     # ── One kind of message each ──
 
@@ -250,7 +299,7 @@ class Story:
         payload = _present(
             model=self.model,
             usage=usage,
-            total_cost_usd=self._cost if self._cost_known else None,
+            total_cost_usd=self.cost_usd,
             **cost,
             subtype=seen.subtype,
             is_error=seen.is_error,
@@ -261,7 +310,8 @@ class Story:
             upstream_session_id=seen.session_id if seen.session_id != self.session_id else None,
         )
         rest = {key: value for key, value in seen.fields.items() if value is not None}
-        return [self._event("usage_snapshot", at, payload | rest)]
+        events = [self._event("usage_snapshot", at, payload | rest)]
+        return events + (self._turn(at, self._prompts.popleft()) if self._prompts else [])
 
     def _costs(self, seen: Result, usage: Json, at: int) -> Json:
         """The turn's cost: what the engine's running total grew by, else an estimate, else said to be unknown."""
@@ -293,6 +343,10 @@ class Story:
 def tokens(usage: Mapping[str, Any] | None) -> Json:
     """The four token counts of a usage object, those that it has."""
     return {key: usage[key] for key in TOKEN_KEYS if isinstance(usage.get(key), int)} if usage else {}
+
+
+def _failure(subtype: str, kind: str, message: str) -> Json:
+    return {"is_error": True, "subtype": subtype, "error_type": kind, "error_message": message}
 
 
 def _present(**fields: Any) -> Json:

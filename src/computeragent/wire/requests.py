@@ -13,12 +13,16 @@ class UserInput(Struct, frozen=True, kw_only=True):
     content: str | list[dict[str, Any]]
     role: Literal["user"] = "user"
 
+    def text(self) -> str:
+        """The text of the message, images and other blocks left out."""
+        if isinstance(self.content, str):
+            return self.content
+        texts: list[object] = [block.get("text") for block in self.content if block.get("type") == "text"]
+        return "".join(text for text in texts if isinstance(text, str))
+
     def text_length(self) -> int:
         """Characters of text in the message, images and other blocks not counted."""
-        if isinstance(self.content, str):
-            return len(self.content)
-        texts: list[object] = [block.get("text") for block in self.content if block.get("type") == "text"]
-        return sum(len(text) for text in texts if isinstance(text, str))
+        return len(self.text())
 
 
 class PermissionDecision(Struct, frozen=True, kw_only=True, omit_defaults=True):

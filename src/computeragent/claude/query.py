@@ -1,0 +1,70 @@
+"""`query`: upstream's, with a tap on its stream."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+import claude_agent_sdk
+
+from computeragent.claude.tap import Tap
+from computeragent.telemetry.config import get_pipeline
+
+if TYPE_CHECKING:
+    from claude_agent_sdk import ClaudeAgentOptions, Message, Transport
+
+
+async def query(
+    *,
+    prompt: str | AsyncIterable[dict[str, Any]],
+    options: ClaudeAgentOptions | None = None,
+    transport: Transport | None = None,
+) -> AsyncIterator[Message]:
+    """Ask Claude once and get its messages as they come: upstream's `query`, with the same arguments, messages and
+    errors, told to the process's telemetry pipeline as well.
+
+    Where the pipeline has nobody to tell, this is upstream's stream and nothing else. Raises `GuardrailError` after a
+    message that made an enforcing guard stop the run, besides what upstream raises.
+    """
+    pipeline = get_pipeline()
+    # Upstream is looked up at call time: other instrumentation may have put its own in place.
+    if not pipeline.active:
+        plain = claude_agent_sdk.query(prompt=prompt, options=options, transport=transport)
+        try:
+            async for message in plain:
+                yield message
+        finally:
+            await _close(plain)
+        return
+    tap = Tap(pipeline, options, prompt)
+    watched: Any = tap.watched(prompt)
+    stream = claude_agent_sdk.query(prompt=watched, options=tap.options(), transport=transport)
+    try:
+        with tap.span():  # upstream connects in here, and hands the span on to the CLI
+            first = await anext(stream, None)
+        if first is not None:
+            tap.message(first)
+            yield first
+            async for message in stream:
+                if tap.trip is not None:
+                    raise tap.refusal()
+                tap.message(message)
+                yield message
+        tap.end()
+        await tap.settle()
+    except Exception as error:
+        tap.end(error)
+        await tap.settle()
+        raise
+    except BaseException:  # closed or cancelled: the caller left, and waits for nothing
+        tap.end(cancelled=True)
+        raise
+    finally:
+        await _close(stream)
+
+
+async def _close(stream: AsyncIterator[Any]) -> None:
+    """Close a generator now, rather than when it is found to be garbage."""
+    close = getattr(stream, "aclose", None)
+    if close is not None:
+        await close()

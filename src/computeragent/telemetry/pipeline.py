@@ -1,0 +1,442 @@
+"""`Pipeline`: what a tap sees goes through middleware and out to sinks, on threads of its own.
+
+A tap appends to a lane and goes on. The lane's thread tells the story of each session, runs the middleware, commits
+to the spool what has to survive, and hands plain sinks their copy. Whatever happens there, the run is not touched.
+"""
+
+from __future__ import annotations
+
+import atexit
+import copy
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+
+from computeragent.errors import ValidationError
+from computeragent.logs import Logger
+from computeragent.settings import home
+from computeragent.telemetry.bounds import MAX_TEXT, size, truncate
+from computeragent.telemetry.event import TelemetryEvent, encode
+from computeragent.telemetry.feeding import Feeder
+from computeragent.telemetry.lane import Lane
+from computeragent.telemetry.middleware import PiiRedactor
+from computeragent.telemetry.protocols import (
+    Guard,
+    KeepsSecrets,
+    SpooledSink,
+    TelemetryMiddleware,
+    TelemetrySink,
+)
+from computeragent.telemetry.shipping import Shipper
+from computeragent.telemetry.spool import MAX_BYTES
+from computeragent.telemetry.storage import Storage, header
+
+COMMIT_EVERY = 0.02
+"""Seconds of work after which what is ready is committed, so that a slow event does not hold back the others."""
+
+TELL_DROPS_EVERY = 5.0
+"""Seconds between two events that tell of others that were dropped."""
+EXIT_TIMEOUT = 3.0
+"""Seconds that the end of the process waits for delivery. What is left in the spool goes with the next process."""
+
+_log = Logger("telemetry")
+_pipelines: weakref.WeakSet[Pipeline] = weakref.WeakSet()
+
+Tell = Callable[[int], Iterable[TelemetryEvent]]
+
+
+@dataclass(slots=True)
+class Step:
+    """One thing for the pipeline's thread: `tell` turns it into events. `vital` ones outlive an overflow."""
+
+    at: int
+    tell: Tell
+    vital: bool = False
+    source: Any = None
+
+
+@dataclass(slots=True)
+class _Mark:
+    """A place in the queue up to which somebody waits."""
+
+    done: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass(slots=True)
+class _Ready:
+    """Events that have been through the middleware."""
+
+    events: list[TelemetryEvent] = field(default_factory=list[TelemetryEvent])
+    since: float = 0.0
+
+
+class Pipeline:
+    """Middleware, in order, then sinks.
+
+    Args:
+        middleware: What every event goes through; None is a `PiiRedactor`, ``[]`` is nothing at all.
+        sinks: Where events go: `TelemetrySink`s and `SpooledSink`s.
+        fail_open: Whether an event that middleware fails on is let through; by default it is dropped.
+        spool_dir: Where spooled events are kept (default: ``spool`` under `COMPUTERAGENT_HOME`).
+        max_spool_bytes: What the spool may hold; beyond it the oldest events go, counted.
+        tail_timeout: Seconds that the end of a `query` waits at most until all it told is safe: committed to the spool
+            or queued for its sink. Delivery goes on behind it.
+
+    """
+
+    def __init__(
+        self,
+        *,
+        middleware: Sequence[TelemetryMiddleware] | None = None,
+        sinks: Sequence[TelemetrySink | SpooledSink] | None = None,
+        fail_open: bool = False,
+        spool_dir: str | Path | None = None,
+        max_spool_bytes: int = MAX_BYTES,
+        tail_timeout: float = 0.25,
+    ) -> None:
+        self.fail_open = fail_open
+        self.tail_timeout = tail_timeout
+        self._use([PiiRedactor()] if middleware is None else middleware)
+        self._own_middleware = middleware is not None
+        self._sinks = list(sinks or ())
+        folder = Path(spool_dir) if spool_dir is not None else None
+        self._folder: Callable[[], Path] = (lambda: folder) if folder is not None else (lambda: home("spool"))
+        self._max_spool_bytes = max_spool_bytes
+        self._lane: Lane[Step | _Mark] = Lane("telemetry", self._handle, weigh=_weigh, keep=_is_vital)
+        self._watchers: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
+        self._failed: dict[str, int] = {}
+        self._told_drops = 0
+        self._tell_drops_at = 0.0
+        self._emitted = 0
+        self._closed = False
+        self._wire_sinks()
+        _pipelines.add(self)
+        _mind_process()
+
+    def _wire_sinks(self) -> None:
+        spooled = [sink for sink in self._sinks if is_spooled(sink)]
+        plain = [sink for sink in self._sinks if not is_spooled(sink)]
+        for sink in plain:
+            if not isinstance(sink, TelemetrySink):
+                raise ValidationError(
+                    f"{sink!r} is no sink", hint="A sink has async emit(event), flush(timeout) and aclose()."
+                )
+        self.feeders = [Feeder(sink) for sink in plain if isinstance(sink, TelemetrySink)]
+        names = [sink.destination for sink in spooled if isinstance(sink, SpooledSink)]
+        self._storage = Storage(self._folder, names, max_bytes=self._max_spool_bytes, changed=self._notify)
+        self.shippers = [Shipper(sink, self._storage.spools) for sink in spooled if isinstance(sink, SpooledSink)]
+
+    # ── What it consists of ──
+
+    @property
+    def active(self) -> bool:
+        """Whether anything would see an event. A tap of an inactive pipeline does nothing at all."""
+        return not self._closed and bool(self._sinks or (self._own_middleware and self._middleware))
+
+    @property
+    def cost_ceiling_usd(self) -> float | None:
+        """The lowest ceiling that a guard enforces on a session."""
+        ceilings = [guard.enforced_ceiling_usd for guard in self._guards]
+        return min((ceiling for ceiling in ceilings if ceiling is not None), default=None)
+
+    @property
+    def middleware(self) -> list[TelemetryMiddleware]:
+        """What events go through, in order."""
+        return list(self._middleware)
+
+    @property
+    def sinks(self) -> list[TelemetrySink | SpooledSink]:
+        """Where events go."""
+        return list(self._sinks)
+
+    def add_middleware(self, middleware: TelemetryMiddleware) -> None:
+        """Append one to the middleware."""
+        self.replace_middleware([*self._middleware, middleware])
+
+    def replace_middleware(self, middleware: Sequence[TelemetryMiddleware]) -> None:
+        """Have events go through these from now on."""
+        self._use(middleware)
+        self._own_middleware = True
+
+    def _use(self, middleware: Sequence[TelemetryMiddleware]) -> None:
+        for each in middleware:
+            if not callable(each):
+                raise ValidationError(f"{each!r} is no middleware", hint="Middleware is an async callable of an event.")
+        self._middleware = list(middleware)
+        self._guards = [each for each in middleware if isinstance(each, Guard)]
+        self._keepers = [each for each in middleware if isinstance(each, KeepsSecrets)]
+
+    # ── Telling it ──
+
+    def offer(self, step: Step) -> None:
+        """Queue a step; never blocks, never raises."""
+        self._lane.put(step)
+
+    async def emit(self, event: TelemetryEvent) -> None:
+        """Send an event of your own through middleware and sinks; returns at once."""
+        self.offer(Step(time.time_ns(), lambda _: (event,)))
+
+    def watch(self, session_id: str, watcher: Any) -> None:
+        """Call ``watcher.stop(trip)`` when a guard trips on this session; the watcher is held weakly."""
+        self._watchers[session_id] = watcher
+
+    def learn(self, session_id: str, settings: Sequence[Any]) -> None:
+        """On the pipeline's thread: let middleware know the credentials of a session."""
+        for each in self._keepers:
+            each.learn(session_id, settings)
+
+    # ── Waiting for it ──
+
+    async def settle(self, timeout: float | None = None) -> bool:
+        """Wait until all that was told so far is committed or queued for its sink; under asyncio and trio."""
+        limit = self.tail_timeout if timeout is None else timeout
+        if limit <= 0 or not self.active:
+            return False
+        return await _in_thread(lambda: self._settle(time.monotonic() + limit))
+
+    async def flush(self, timeout: float = 5.0) -> bool:
+        """Wait until all that was told so far is delivered; False when that took longer, or a sink fails.
+
+        What could not be delivered by spooled sinks stays in the spool. Works under asyncio and trio.
+        """
+        return await _in_thread(lambda: self.flush_sync(timeout))
+
+    async def aclose(self, timeout: float = 5.0) -> None:
+        """Flush, then let the threads, sinks and files go."""
+        await _in_thread(lambda: self.close(timeout))
+
+    def flush_sync(self, timeout: float = 5.0) -> bool:
+        """`flush` for callers without an event loop; blocks."""
+        return self._flush(time.monotonic() + timeout)
+
+    def close(self, timeout: float = 5.0) -> None:
+        """`aclose` for callers without an event loop; blocks at most about `timeout` seconds."""
+        if self._closed:
+            return
+        deadline = time.monotonic() + timeout
+        self._flush(deadline, closing=True)
+        self._closed = True
+        self._lane.close()
+        for feeder in self.feeders:
+            feeder.close(deadline)
+        stopped = [shipper.close(deadline) for shipper in self.shippers]
+        self._lane.join(max(0.0, deadline - time.monotonic()))
+        if all(stopped):
+            self._storage.close()
+            for shipper in self.shippers:
+                shipper.sink.close()
+
+    def _settle(self, deadline: float) -> bool:
+        mark = _Mark()
+        self._lane.put(mark)
+        return mark.done.wait(max(0.0, deadline - time.monotonic()))
+
+    def _flush(self, deadline: float, *, closing: bool = False) -> bool:
+        settled = self._settle(deadline) if self._lane.started else True
+        marks = [(feeder, feeder.begin_flush(deadline, closing=closing)) for feeder in self.feeders]
+        if self._storage.spools():
+            for shipper in self.shippers:
+                shipper.notify(hurry=True)
+        handed = [feeder.end_flush(mark) for feeder, mark in marks]
+        shipped = [shipper.flush(deadline) for shipper in self.shippers] if self._storage.spools() else []
+        return settled and all(handed) and all(shipped)
+
+    def stats(self) -> dict[str, Any]:
+        """Counts of what went through, waits, failed and was dropped; plain data."""
+        sinks: dict[str, Any] = {}
+        for feeder in self.feeders:
+            sinks[feeder.name] = {
+                "delivered": feeder.state.delivered,
+                "waiting": len(feeder),
+                "dropped": feeder.dropped,
+                "failures": feeder.state.failures,
+                "failing": feeder.state.failing,
+            }
+        for shipper in self.shippers:
+            name = shipper.sink.destination
+            waiting = sum(spool.pending(name) for spool in self._storage.spools() if name in spool.sinks)
+            sinks[name] = {
+                "delivered": shipper.state.delivered,
+                "waiting": waiting,
+                "dropped": self._storage.dropped,
+                "failures": shipper.state.failures,
+                "failing": shipper.state.failing,
+            }
+        return {
+            "emitted": self._emitted,
+            "waiting": len(self._lane),
+            "dropped": self._lane.dropped,
+            "failed": dict(self._failed),
+            "disk_failures": self._storage.failures,
+            "sinks": sinks,
+        }
+
+    # ── On the pipeline's thread ──
+
+    async def _handle(self, items: list[Step | _Mark]) -> None:
+        ready = _Ready(since=time.monotonic())
+        for item in items:
+            if isinstance(item, _Mark):
+                self._dispatch(ready)
+                item.done.set()
+                continue
+            try:
+                told = list(item.tell(item.at))
+            except Exception as error:  # noqa: BLE001 - a message of a shape that nobody foresaw
+                self._count("tell", error)
+                continue
+            for event in [*told, *self._losses(told)]:
+                kept = await self._through_middleware(event)
+                if kept is not None:
+                    ready.events.append(kept)
+            if time.monotonic() - ready.since > COMMIT_EVERY:
+                self._dispatch(ready)
+        self._dispatch(ready)
+
+    async def _through_middleware(self, event: TelemetryEvent) -> TelemetryEvent | None:
+        session_id, kind = event.session_id, event.kind
+        current: TelemetryEvent | None = event
+        for each in self._middleware:
+            before = current
+            try:
+                current = await each(current)
+            except Exception as error:  # noqa: BLE001 - middleware of others; what it fails on is not let through
+                self._count(type(each).__name__, error)
+                current = before if self.fail_open else None
+            if current is None:
+                break
+        self._judge(session_id)
+        if kind == "session_ended":
+            self._watchers.pop(session_id, None)
+            for each in self._keepers:
+                each.forget(session_id)
+        return current
+
+    def _judge(self, session_id: str) -> None:
+        for guard in self._guards:
+            trip = guard.verdict(session_id)
+            watcher = self._watchers.get(session_id) if trip is not None else None
+            if watcher is not None:
+                watcher.stop(trip)
+
+    def _dispatch(self, ready: _Ready) -> None:
+        """Commit what is ready, then hand it to the plain sinks."""
+        events, ready.events, ready.since = ready.events, [], time.monotonic()
+        if not events:
+            return
+        for event in events:
+            event.raw = None
+            event.payload = truncate(event.payload, MAX_TEXT)
+        self._emitted += len(events)
+        if self.shippers:
+            self._storage.discard_drained()
+            opened = {event.session_id: header(event) for event in events if event.kind == "session_started"}
+            ended = [event.session_id for event in events if event.kind == "session_ended"]
+            try:
+                self._storage.commit([encode(event) for event in events], opened, ended)
+            except Exception as error:  # noqa: BLE001 - neither disk nor memory took it
+                self._count("spool", error)
+            if ended:
+                self._notify(hurry=True)
+        for index, feeder in enumerate(self.feeders):
+            for event in events:
+                # each sink has an event of its own: what one of them changes, no other sees
+                feeder.put(event if index == 0 else copy.copy(event))
+
+    def _notify(self, *, hurry: bool = False) -> None:
+        for shipper in self.shippers:
+            shipper.notify(hurry=hurry)
+
+    def _losses(self, told: list[TelemetryEvent]) -> list[TelemetryEvent]:
+        """What overflowed since it was told last, as an event of its own, so that it is seen where events go."""
+        dropped = self._lane.dropped + self._storage.dropped + sum(feeder.dropped for feeder in self.feeders)
+        now = time.monotonic()
+        if dropped == self._told_drops or not told or now < self._tell_drops_at:
+            return []
+        data = {"dropped": dropped - self._told_drops, "dropped_total": dropped}
+        if not self._told_drops:
+            _log.warn("events_dropped", **data, hint="a sink or the middleware is too slow; see stats()")
+        self._told_drops = dropped
+        self._tell_drops_at = now + TELL_DROPS_EVERY
+        about = told[-1]
+        return [
+            TelemetryEvent(
+                kind="system_message",
+                session_id=about.session_id,
+                agent_name=about.agent_name,
+                agent_id=about.agent_id,
+                agent_description=about.agent_description,
+                payload={"subtype": "telemetry_loss", "data": data},
+            )
+        ]
+
+    def _count(self, where: str, error: Exception) -> None:
+        """Telemetry that fails is counted, and logged the first time."""
+        seen = self._failed.get(where, 0)
+        self._failed[where] = seen + 1
+        if not seen:
+            _log.error("failed", where=where, error=repr(error))
+
+    def reset_after_fork(self) -> None:
+        """The child has threads, spools and connections of its own."""
+        self._storage.leave()
+        for shipper in self.shippers:
+            shipper.reset_after_fork()
+        self._watchers = weakref.WeakValueDictionary()
+        self._emitted = 0
+
+
+def is_spooled(sink: object) -> bool:
+    """Whether a sink is fed from the spool."""
+    return isinstance(sink, SpooledSink) and getattr(sink, "spooled", True)
+
+
+async def _in_thread(wait: Callable[[], Any]) -> Any:
+    return await anyio.to_thread.run_sync(wait, abandon_on_cancel=True)
+
+
+def _weigh(item: Step | _Mark) -> int:
+    return 0 if isinstance(item, _Mark) else weigh_message(item.source)
+
+
+def weigh_message(message: Any) -> int:
+    """Roughly how many bytes a message holds on to."""
+    if isinstance(message, bytes):
+        return len(message)
+    content = getattr(message, "content", None)
+    if content is None:
+        return 256
+    if isinstance(content, str):
+        return 256 + len(content)
+    return 256 + sum(size(vars(block)) if hasattr(block, "__dict__") else 256 for block in content)
+
+
+def _is_vital(item: Step | _Mark) -> bool:
+    return isinstance(item, _Mark) or item.vital
+
+
+def _reset_all() -> None:
+    for pipeline in list(_pipelines):
+        pipeline.reset_after_fork()
+
+
+def close_all(timeout: float) -> None:
+    """Close every pipeline of this process, in about `timeout` seconds at most."""
+    deadline = time.monotonic() + timeout
+    for pipeline in list(_pipelines):
+        pipeline.close(max(0.1, deadline - time.monotonic()))
+
+
+@lru_cache(maxsize=1)
+def _mind_process() -> None:
+    """Once: start afresh after a fork, and deliver what can be delivered before the process ends."""
+    os.register_at_fork(after_in_child=_reset_all)
+    atexit.register(close_all, EXIT_TIMEOUT)
