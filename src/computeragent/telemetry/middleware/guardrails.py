@@ -18,6 +18,8 @@ ContentFilter = Callable[[TelemetryEvent], TelemetryEvent | None | Awaitable[Tel
 """Returns the event, another one in its place, or None where the content must not be."""
 
 _SESSIONS = 10_000
+_LIFECYCLE = frozenset({"session_started", "turn_started", "usage_snapshot", "session_ended"})
+_CONTENT = frozenset({"prompt", "system_prompt", "result", "errors", "permission_denials"})
 _log = Logger("guardrails")
 
 
@@ -97,17 +99,24 @@ class GuardrailFilter:
             )
 
     async def _filtered(self, event: TelemetryEvent) -> TelemetryEvent | None:
-        if self._content_filter is None or event.kind in {"session_started", "session_ended", "usage_snapshot"}:
+        if self._content_filter is None:
             return event
+        lifecycle = event.kind in _LIFECYCLE
         try:
             kept = self._content_filter(event)
             kept = await kept if inspect.isawaitable(kept) else kept
         except Exception as error:  # noqa: BLE001 - a filter that fails has allowed nothing
             _log.error("content_filter_failed", session=event.session_id, error=repr(error))
             self._trip(event, Trip("content_blocked", f"the content filter failed: {type(error).__name__}"))
-            return None
-        if kept is None:
-            self._trip(event, Trip("content_blocked", "the content filter blocked what was said"))
+            kept = None
+        else:
+            if kept is None:
+                self._trip(event, Trip("content_blocked", "the content filter blocked what was said"))
+        trip = self._trips.get(event.session_id)
+        if lifecycle and (kept is None or (trip is not None and trip.kind == "content_blocked")):
+            # a session's start, turns and end are told in any case, without what was said
+            event.payload = {key: value for key, value in event.payload.items() if key not in _CONTENT}
+            return event
         return kept
 
     def _trip(self, event: TelemetryEvent, trip: Trip) -> None:
