@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, Literal, cast
 from urllib.parse import urlsplit, urlunsplit
 
@@ -36,7 +37,7 @@ class OtelSettings:
 
     service_name: str | None = None
     exporter: Exporter | None = None
-    endpoint: str | None = None
+    endpoint: str | None = field(default=None, repr=False)  # it may hold credentials, as headers do
     headers: Mapping[str, str] | None = field(default=None, repr=False)
     sample_rate: float | None = None
     capture_content: bool | None = None
@@ -60,7 +61,7 @@ class Route:
     """Where one signal goes. `endpoint` is its full URL; None leaves it to the SDK and its variables."""
 
     kind: Kind
-    endpoint: str | None = None
+    endpoint: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,8 @@ def make_plan(given: OtelSettings, *, fallback: Kind) -> Plan:
     if gateway is None and _discovery() and not given.endpoint and not given.exporter and not _otlp_configured():
         raise NotYetKnownError("AgentOS discovery does not name an OTLP endpoint at the moment")
     routes: dict[Signal, Route] = {signal: _route(signal, given, gateway, fallback) for signal in SIGNALS}
+    if "grpc" in map(_protocol, SIGNALS) and not has_grpc():
+        _log.warn("grpc_not_installed", using="http", hint="pip install opentelemetry-exporter-otlp-proto-grpc")
     mode = given.capture_content_mode or environ.get("COMPUTERAGENT_CAPTURE_CONTENT_MODE", "").strip().lower()
     capture = given.capture_content
     if capture is None:
@@ -188,6 +191,19 @@ def is_true(value: str | None) -> bool:
     return (value or "").strip().lower() in _TRUE
 
 
+def has_grpc() -> bool:
+    """Whether the exporters for OTLP over gRPC are installed. They are not part of the extra."""
+    try:
+        return find_spec("opentelemetry.exporter.otlp.proto.grpc") is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _protocol(signal: Signal) -> str:
+    general = os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "")
+    return (os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL") or general).strip().lower()
+
+
 def _discovery() -> str | None:
     return os.environ.get("AGENTOS_DISCOVERY_URL") or None
 
@@ -232,10 +248,7 @@ def _route(signal: Signal, given: OtelSettings, gateway: str | None, fallback: K
     if base:
         return Route("otlp", signal_url(base, signal))
     variable = f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT"
-    protocol = os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL") or os.environ.get(
-        "OTEL_EXPORTER_OTLP_PROTOCOL", ""
-    )
-    kind: Kind = "grpc" if protocol.strip().lower() == "grpc" and given.exporter is None else "otlp"
+    kind: Kind = "grpc" if given.exporter is None and _protocol(signal) == "grpc" and has_grpc() else "otlp"
     if os.environ.get(variable):  # by the specification it is used as it is
         return Route(kind, os.environ[variable])
     general = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")

@@ -13,16 +13,13 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import requests
 
-from computeragent.logs import Logger
 from computeragent.telemetry.protocols import RetryLater
 from computeragent.telemetry.sinks.otel.settings import Plan, Signal, public
 
-_log = Logger("otel")
 _CREDENTIAL_PROVIDERS = "OTEL_PYTHON_EXPORTER_OTLP_{}CREDENTIAL_PROVIDER"
 _OUR_HEADERS = {
     "accept",
@@ -150,10 +147,7 @@ class OtlpExporter:
         route = self._plan.routes[self._signal]
         headers = dict(self._plan.headers) if self._plan.headers else None
         if route.kind == "grpc":
-            if _has_grpc():
-                exporter = _class("grpc", self._signal)
-                return exporter(endpoint=route.endpoint, headers=headers)
-            _log.warn("grpc_not_installed", using="http", hint="pip install opentelemetry-exporter-otlp-proto-grpc")
+            return _class("grpc", self._signal)(endpoint=route.endpoint, headers=headers)
         exporter = _class("http", self._signal)
         if not self._plan.gateway and _has_credential_provider(self._signal):
             return exporter(endpoint=route.endpoint, headers=headers)
@@ -171,13 +165,6 @@ _MODULES: Mapping[Signal, tuple[str, str]] = {
 def _class(protocol: str, signal: Signal) -> Any:
     module, name = _MODULES[signal]
     return getattr(import_module(f"opentelemetry.exporter.otlp.proto.{protocol}.{module}"), name)
-
-
-def _has_grpc() -> bool:
-    try:
-        return find_spec("opentelemetry.exporter.otlp.proto.grpc") is not None
-    except ModuleNotFoundError:
-        return False
 
 
 def _has_credential_provider(signal: Signal) -> bool:
