@@ -279,6 +279,13 @@ class GuardrailError(ComputerAgentError):
     status = 403
 
 
+class NotDeliveredError(ComputerAgentError):
+    """Telemetry could not be delivered in time; it stays in the spool."""
+
+    code = "NOT_DELIVERED"
+    status = 504
+
+
 class ScriptError(ComputerAgentError):
     """A script of the scripted engine or of the model simulator is wrong."""
 

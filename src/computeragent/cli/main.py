@@ -87,6 +87,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_simulate(commands)
     _add_sessions(commands)
     _add_agent(commands)
+    _add_telemetry(commands)
     version = commands.add_parser("version", help="print versions of this package, the SDK and the Claude CLI")
     version.set_defaults(handler="agents:version")
     return parser
@@ -184,6 +185,37 @@ def _add_sessions(commands: Commands) -> None:
     rm = actions.add_parser("rm", help="delete a session's events, transcript and workspace")
     rm.add_argument("session_id", help="its id")
     rm.set_defaults(handler="sessions:rm")
+
+
+def _add_telemetry(commands: Commands) -> None:
+    telemetry = commands.add_parser(
+        "telemetry",
+        help="see what telemetry sends, what waits, and send it again",
+        description="What agents on this machine tell: redacted events, kept in spools under COMPUTERAGENT_HOME until "
+        "their destinations have them.",
+    )
+    telemetry.set_defaults(handler="telemetry:stats", json=False)
+    actions = telemetry.add_subparsers(metavar="ACTION")
+    stats = actions.add_parser("stats", help="which spools there are, and what waits in them for whom (the default)")
+    stats.add_argument("--json", action="store_true", help="one line of JSON per spool")
+    stats.set_defaults(handler="telemetry:stats")
+    tail = actions.add_parser("tail", help="the events of the last minute, and those that come in")
+    tail.add_argument("--no-follow", action="store_true", help="stop after the events that there are")
+    tail.add_argument("--session", metavar="ID", help="only those of this session")
+    tail.add_argument("--kind", action="append", default=[], help="only those of this kind; may be repeated")
+    tail.add_argument("--json", action="store_true", help="each event as one line of JSON, as it is sent")
+    tail.set_defaults(handler="telemetry:tail")
+    replay = actions.add_parser(
+        "replay",
+        help="send what dead processes left behind, or a recorded session",
+        description="Without a session: send what waits in the spools of processes that are gone. With one: tell a "
+        "session of `computeragent sessions` to the destinations that the environment names (see `configure`). Events "
+        "keep their ids, so receivers that know them already drop them.",
+    )
+    replay.add_argument("session_id", nargs="?", help="a recorded session, or the beginning of its id")
+    replay.add_argument("--to", metavar="FILE", help="write the events to this file as lines of JSON instead")
+    replay.add_argument("--timeout", type=float, default=30.0, metavar="S", help="seconds to try (default: 30)")
+    replay.set_defaults(handler="telemetry:replay")
 
 
 def _add_agent(commands: Commands) -> None:

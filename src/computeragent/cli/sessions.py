@@ -75,7 +75,7 @@ async def _sessions(limit: int) -> list[SessionSummary]:
 
 async def _show(prefix: str, *, as_json: bool) -> int:
     async with SqliteEventLog() as log:
-        session_id = await _resolve(log, prefix)
+        session_id = await resolve(log, prefix)
         view = TurnView(console := terminal())
         after = -1
         while page := await log.read(session_id, after):
@@ -109,7 +109,7 @@ async def _remove(session_id: str) -> None:
         await database.close()
 
 
-async def _resolve(log: SqliteEventLog, prefix: str) -> str:
+async def resolve(log: SqliteEventLog, prefix: str) -> str:
     """A session id from its beginning."""
     matches = [s.session_id for s in await log.sessions(_ALL) if s.session_id.startswith(prefix)]
     if prefix in matches:

@@ -138,7 +138,8 @@ class LocalHarness:
         substrate = self._substrate or plugins.resolve_substrate("local")
         placed = await substrate.boot(workspace=agent.fetched.path, envs=envs, limits={})
         options = _merge(agent.manifest, request)
-        telemetry = run_telemetry(self._pipelines(), request.source, {**options, "env": request.envs})
+        told = self._pipelines()
+        telemetry = run_telemetry(told, request.source, {**options, "env": request.envs})
         try:
             session = LocalSession(
                 channel=channel,
@@ -164,7 +165,7 @@ class LocalHarness:
                 state_dir=_state_dir(work),
                 session_store=cast("SessionStore", bound),
                 project_key=request.project_key,
-                budget_max_usd=request.budget_max_usd,
+                budget_max_usd=_lowest(request.budget_max_usd, *(pipeline.cost_ceiling_usd for pipeline in told)),
                 approval_timeout=request.approval_timeout,
                 trusted=agent.trusted,
                 library_mode=self._library_mode,
@@ -280,6 +281,10 @@ def _bind(store: SessionStore, request: SessionRequest, session_id: str) -> Boun
 async def _remembers(bound: BoundStore) -> bool:
     """Whether the store holds anything of its session."""
     return bool(await bound.load(_SESSION_KEY))
+
+
+def _lowest(*limits: float | None) -> float | None:
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _comes_back(request: SessionRequest) -> bool:

@@ -184,6 +184,16 @@ class Pipeline:
         """Send an event of your own through middleware and sinks; returns at once."""
         self.offer(Step(time.time_ns(), lambda _: (event,)))
 
+    def adopt(self) -> None:
+        """Take over what processes that are gone left in their spools; otherwise the first event does it."""
+
+        def begin(_: int) -> Iterable[TelemetryEvent]:
+            self._storage.open()
+            self._notify()
+            return ()
+
+        self.offer(Step(0, begin, vital=True))
+
     def watch(self, session_id: str, watcher: Any) -> None:
         """Call ``watcher.stop(trip)`` when a guard trips on this session; the watcher is held weakly."""
         self._watchers[session_id] = watcher

@@ -58,7 +58,7 @@ class RecordedRun:
                 known = {key: value for key, value in identity.items() if value is not None}
                 story.start(at, {"harness_mode": True, "engine": event.engine, **known, **self._facts.payload})
             case CaTurnStarted():
-                self._rollup = UsageRollup()
+                self._rollup = UsageRollup(baseline=max(self._rollup.cumulative_usd or 0.0, self._rollup.baseline))
                 text = event.message.text() if event.message is not None else None
                 told = story.prompt(at, text, event_id=first_id, parent=self._parent_of(event.turn_index))
             case CaUsageSnapshot():
@@ -79,6 +79,8 @@ class RecordedRun:
 
     def _message(self, at: int, event: SdkMessage) -> list[TelemetryEvent]:
         seen = from_payload(event.payload)
+        if isinstance(seen, Result) and not event.ends_turn:
+            return []  # what an engine says last when its run is ended from outside is no outcome
         if event.ends_turn and not isinstance(seen, Result):
             seen = Result(subtype="success", is_error=False)
         if isinstance(seen, Result) and seen.usage is None:

@@ -22,7 +22,9 @@ from computeragent.database import NewerSchemaError, connect
 from computeragent.logs import Logger
 
 MAX_BYTES = 64 * 1024 * 1024
-"""What one spool may hold; beyond it the oldest events go, counted."""
+"""What one spool may hold; beyond it the oldest events go, counted unless they were delivered."""
+KEEP_SENT = 60.0
+"""Seconds that an event stays in its spool although it was delivered, for ``computeragent telemetry tail``."""
 
 _SCHEMA_VERSION = 1
 _SCHEMA = """
@@ -157,7 +159,7 @@ class Spool:
             self._changed.notify_all()
 
     def acknowledge(self, sink: str, position: int) -> None:
-        """A sink has everything up to a place; what every sink has is deleted."""
+        """A sink has everything up to a place. What every sink has is deleted, `KEEP_SENT` seconds after it came in."""
         with self._changed:
             if position <= self._cursors[sink]:
                 return
@@ -166,11 +168,12 @@ class Spool:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 self._db.execute("UPDATE spool_cursors SET position = ? WHERE sink = ?", (position, sink))
+                sent = (done, time.time() - KEEP_SENT)
                 (freed,) = self._db.execute(
-                    "SELECT coalesce(sum(size), 0) FROM spool_events WHERE position <= ?", (done,)
+                    "SELECT coalesce(sum(size), 0) FROM spool_events WHERE position <= ? AND at < ?", sent
                 ).fetchone()
                 if freed:
-                    self._db.execute("DELETE FROM spool_events WHERE position <= ?", (done,))
+                    self._db.execute("DELETE FROM spool_events WHERE position <= ? AND at < ?", sent)
                 self._db.execute("COMMIT")
             except BaseException:
                 if self._db.in_transaction:
@@ -216,10 +219,12 @@ class Spool:
         """Delete the oldest events until `needed` bytes more fit; how many bytes went."""
         freed = gone = last = 0
         surplus = self._bytes + needed - self.max_bytes
+        delivered = min(self._cursors.values(), default=0)
         for position, size in self._db.execute("SELECT position, size FROM spool_events ORDER BY position"):
             if freed >= surplus:
                 break
-            freed, gone, last = freed + size, gone + 1, position
+            freed, last = freed + size, position
+            gone += position > delivered
         self._db.execute("DELETE FROM spool_events WHERE position <= ?", (last,))
         self.dropped += gone
         return freed
@@ -235,14 +240,16 @@ class Spool:
 
 def orphans(folder: Path) -> list[Path]:
     """The spool files of processes that are gone, oldest first. Whoever opens one first has it."""
-    found: list[Path] = []
-    for path in sorted(folder.glob("*.db")):
-        try:
-            os.close(_hold(path))
-        except OSError:
-            continue
-        found.append(path)
-    return found
+    return [path for path in sorted(folder.glob("*.db")) if is_orphan(path)]
+
+
+def is_orphan(path: Path) -> bool:
+    """Whether nobody holds a spool file."""
+    try:
+        os.close(_hold(path))
+    except OSError:
+        return False
+    return True
 
 
 def adopt(path: Path) -> Spool | None:

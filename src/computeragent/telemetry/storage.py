@@ -47,6 +47,10 @@ class Storage:
         """Events that no spool had room for."""
         return self.dropped_before + sum(spool.dropped for spool in self._spools)
 
+    def open(self) -> None:
+        """Open our own spool and take over the orphans, where that has not happened yet."""
+        self._current()
+
     def commit(self, events: Sequence[bytes], opened: Mapping[str, bytes], ended: Iterable[str]) -> None:
         """Commit events: to the disk, or to memory while it fails."""
         try:

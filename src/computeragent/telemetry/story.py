@@ -61,6 +61,7 @@ class Story:
         self.model: str | None = None
         self._started_at = 0
         self._opening: Json | None = None
+        self._early: list[TelemetryEvent] = []
         self._turn_open = False
         self._asked_at = 0  # when the model was asked last: the turn's start, or the last tool result
         self._waiting = True  # for the first token of a reply
@@ -111,7 +112,8 @@ class Story:
         payload, self._opening = self._opening, None
         if payload is None:
             return []
-        return [self._event("session_started", self._started_at, payload | _present(prompt=prompt))]
+        early, self._early = self._early, []
+        return [self._event("session_started", self._started_at, payload | _present(prompt=prompt)), *early]
 
     def _turn(self, at: int, text: str | None, event_id: str | None = None) -> list[TelemetryEvent]:
         event_id = event_id or uuid.uuid4().hex
@@ -141,6 +143,9 @@ class Story:
                 events = self._user(at, seen)
             case System():
                 events = [self._event("system_message", at, {"subtype": seen.subtype, "data": seen.data})]
+                if self._opening is not None:  # what an engine says of itself before anybody has said anything
+                    self._early += events
+                    return []
             case Delta():
                 events = self._delta(at, seen)
             case Result():
