@@ -49,12 +49,13 @@ class Received:
 
 
 class Collector:
-    """`answers` are for the next requests, `always` for those after them."""
+    """`answers` are for the next requests, `refused` by signal, `always` for all others."""
 
     def __init__(self) -> None:
         self.requests: list[Received] = []
         self.answers: list[Answer] = []
         self.always = Answer()
+        self.refused: dict[str, Answer] = {}
         self.changed = threading.Condition()
         self.goes_on = threading.Event()
 
@@ -64,7 +65,7 @@ class Collector:
         data = _UNPACK[handler.headers.get("content-encoding", "")](body)
         message = _REQUESTS[signal].FromString(data)
         with self.changed:
-            answer = self.answers.pop(0) if self.answers else self.always
+            answer = self.answers.pop(0) if self.answers else self.refused.get(signal, self.always)
             headers = {name.lower(): value for name, value in handler.headers.items()}
             self.requests.append(Received(handler.path, headers, message, answer.status))
             self.changed.notify_all()

@@ -181,6 +181,21 @@ def test_a_refusal_of_data_does_not_stop_what_is_behind_it(collector: Collector,
     assert {span["attributes"]["gen_ai.conversation.id"] for span in collector.spans} == {"ca_2"}
 
 
+@pytest.mark.parametrize("status", [401, 403, 404, 405, 501])
+def test_a_backend_for_traces_alone_gets_traces(
+    status: int, collector: Collector, endpoint: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Jaeger, Tempo and others have no place for metrics and logs, and must not be held up by them."""
+    collector.refused = {"metrics": Answer(status), "logs": Answer(status)}
+    sink = OtelSink(endpoint=endpoint)
+    sink.bind(type("Settings", (), {"capture_content": True}))
+    for number in range(3):
+        assert sink.deliver(one_turn(f"ca_{number}").batch(f"spool-{number}")) is None
+    sink.close()
+    assert len(collector.spans) == 12
+    assert caplog.text.count("signal_not_taken") == 2
+
+
 def test_a_batch_that_was_taken_in_is_not_taken_in_again(collector: Collector, endpoint: str) -> None:
     sink = OtelSink(endpoint=endpoint)
     batch = one_turn().batch()

@@ -376,7 +376,7 @@ def test_a_certificate_of_ones_own_is_checked(
     bad.write_text("not a certificate", "utf-8")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", str(tmp_path / "missing.pem"))
     sink = OtelSink(endpoint="https://127.0.0.1:1")
-    with pytest.raises(OSError, match="could not be|cannot be"):
+    with pytest.raises(OSError, match=r"could not be|cannot be"):
         sink.deliver(one_turn().batch())
     sink.close()
 

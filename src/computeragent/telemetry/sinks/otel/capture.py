@@ -41,9 +41,23 @@ def fit(value: Any, limit: int) -> Any:
 def fit_messages(messages: Sequence[Json], limit: int) -> list[Json]:
     """Messages with their texts cut until all fit; when that is not enough, the first and the newest that do."""
     fitted: list[Json] = fit(list(messages), limit)
-    while len(fitted) > 1 and len(as_json(fitted)) > limit:
-        del fitted[len(fitted) // 2]
+    while len(as_json(fitted)) > limit:
+        longest = max(fitted, key=lambda message: len(message.get("parts", ())))
+        parts: list[Json] = longest.get("parts", [])
+        if len(parts) > 1:
+            shorter = {**longest, "parts": _ends(parts)}
+            fitted = [shorter if message is longest else message for message in fitted]
+        elif len(fitted) > 1:
+            fitted = _ends(fitted)
+        else:
+            break
     return fitted
+
+
+def _ends(items: list[Json]) -> list[Json]:
+    """Half of the items: the first, and the newest."""
+    kept = len(items) // 2
+    return [items[0], *items[len(items) - kept + 1 :]]
 
 
 def attribute(value: Any, limit: int) -> str:

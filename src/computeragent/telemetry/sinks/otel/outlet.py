@@ -24,7 +24,7 @@ from computeragent.telemetry.sinks.otel.providers import (
 )
 from computeragent.telemetry.sinks.otel.settings import Plan, Signal
 from computeragent.telemetry.sinks.otel.spans import SpanBuilder
-from computeragent.telemetry.sinks.otel.wire import OtlpExporter, RejectedError, halves, quiet
+from computeragent.telemetry.sinks.otel.wire import NotTakenError, OtlpExporter, RejectedError, halves, quiet
 
 _log = Logger("otel")
 
@@ -75,6 +75,11 @@ class Box:
             self._send(batch)
             del self.items[: len(batch)]
 
+    def drop(self) -> None:
+        """Let all go, counted."""
+        self.dropped += len(self.items)
+        self.items.clear()
+
     def _send(self, batch: Sequence[Any]) -> None:
         assert self._exporter is not None
         try:
@@ -109,6 +114,8 @@ class Outlet:
         self._metrics = self._exporter("metrics", meter_provider)
         self._reader = HeldReader(plan.temporality)
         self._metrics_at = time.monotonic()
+        self._takes_traces = False
+        self._given_up: set[Signal] = set()
         with quiet():
             self._build(tracer_provider, meter_provider, logger_provider)
 
@@ -143,12 +150,32 @@ class Outlet:
 
         Raises what the first exporter raises that fails; what is not out is kept for the next call.
         """
-        self.spans.send()
+        self._takes_traces = self._takes_traces or bool(self.spans.items)
+        try:
+            self.spans.send()
+        except BaseException:
+            self._takes_traces = False
+            raise
         if self._metrics is not None and self._recorder is not None:
             overdue = time.monotonic() - self._metrics_at >= self.plan.metric_interval
             if self._reader.held is not None or (self._recorder.dirty and (hurry or overdue or self.builder.idle)):
                 self._send_metrics(self._metrics, self._recorder)
-        self.records.send()
+        try:
+            self.records.send()
+        except NotTakenError as error:
+            self._give_up("logs", error)
+            self.records.drop()
+
+    def _give_up(self, signal: Signal, error: NotTakenError) -> None:
+        """Let a signal's data go where the backend takes traces but not this; raises where it takes no traces either.
+
+        Many backends are for traces alone: they must not hold up what they do take.
+        """
+        if not self._takes_traces:
+            raise error
+        if signal not in self._given_up:
+            self._given_up.add(signal)
+            _log.warn("signal_not_taken", signal=signal, error=str(error), hint=f"OTEL_{signal.upper()}_EXPORTER=none")
 
     def _send_metrics(self, exporter: Exporter, recorder: Recorder) -> None:
         with quiet():
@@ -162,6 +189,8 @@ class Outlet:
                 exporter.export(data)
             except RejectedError as error:
                 _log.warn("otlp_rejected", error=str(error))
+            except NotTakenError as error:
+                self._give_up("metrics", error)
             self._reader.exported()
         self._metrics_at = time.monotonic()
 

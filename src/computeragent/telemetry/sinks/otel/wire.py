@@ -39,6 +39,10 @@ class RejectedError(Exception):
     """The backend will not take this data, now or later."""
 
 
+class NotTakenError(ConnectionError):
+    """The backend does not let us in, or has no such place: mended on its side, or for this signal never."""
+
+
 class _AttemptError(Exception):
     """Ends an attempt. Not one of `requests`' errors, which the SDK would try again by itself."""
 
@@ -93,7 +97,9 @@ def _verdict(response: requests.Response, where: str) -> Exception:
     if after is not None:
         return RetryLater(reason, after)
     if status in {401, 403}:
-        reason += ": is the key in the headers right?"
+        return NotTakenError(f"{reason}: is the key in the headers right?")
+    if status in {404, 405, 501}:
+        return NotTakenError(f"{reason}: is that the base URL of an OTLP/HTTP backend?")
     return ConnectionError(reason)
 
 
