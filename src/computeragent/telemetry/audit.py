@@ -47,9 +47,9 @@ def audit_pipeline(sinks: Sequence[AuditSink]) -> Pipeline | None:
     """A pipeline for these sinks, with redaction; None for none. Raises `ValidationError` for what is no audit sink."""
     if not sinks:
         return None
-    made = Pipeline(sinks=[_adapted(sink) for sink in sinks])
-    bind_sinks(made)
-    return made
+    adapted = [_adapted(sink) for sink in sinks]
+    bind_sinks(adapted)
+    return Pipeline(sinks=adapted)
 
 
 def _adapted(sink: AuditSink) -> TelemetrySink | SpooledSink:

@@ -110,9 +110,9 @@ def configure(
         temporality=temporality,
     )
     chosen = auto_sinks() if sinks is None else [_sink(sink) for sink in sinks]
+    bind_sinks(chosen, config)
     more: dict[str, Any] = {} if max_spool_bytes is None else {"max_spool_bytes": max_spool_bytes}
     made = Pipeline(middleware=middleware, sinks=chosen, fail_open=fail_open, tail_timeout=tail_timeout, **more)
-    bind_sinks(made, config)
     return _install(made, config)
 
 
@@ -123,8 +123,9 @@ def get_pipeline() -> Pipeline:
         return made
     with _lock:
         if _pipeline is None:
-            made = Pipeline(sinks=auto_sinks())
-            bind_sinks(made)
+            sinks = auto_sinks()
+            bind_sinks(sinks)
+            made = Pipeline(sinks=sinks)
             _install(made, _config, automatic=True)
         assert _pipeline is not None
         return _pipeline
@@ -190,9 +191,9 @@ def _sink(choice: TelemetrySink | SpooledSink | str) -> TelemetrySink | SpooledS
     return choice
 
 
-def bind_sinks(pipeline: Pipeline, config: TelemetryConfig | None = None) -> None:
-    """Tell the sinks of a pipeline what was configured; what they were told themselves stands."""
-    for sink in pipeline.sinks:
+def bind_sinks(sinks: Sequence[object], config: TelemetryConfig | None = None) -> None:
+    """Tell sinks what was configured, before they are part of a pipeline; what they were told themselves stands."""
+    for sink in sinks:
         bind = getattr(sink, "bind", None)
         if bind is not None:
             bind(config or _config)

@@ -6,11 +6,12 @@ import base64
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from re import Pattern, escape
 from re import compile as regex
 from threading import Lock
 from typing import Any, cast
-from urllib.parse import quote, quote_plus
+from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
 from computeragent.telemetry.redaction.findings import Finding
 from computeragent.telemetry.redaction.secrets import is_secret_name, is_secret_value
@@ -168,6 +169,26 @@ def _collect(value: object, found: list[str], *, sure: bool, depth: int) -> None
     elif isinstance(value, list | tuple | set | frozenset):
         for item in cast("Iterable[object]", value):
             _collect(item, found, sure=sure, depth=depth + 1)
-    elif sure and isinstance(value, str) and is_secret_value(value, sure=True):
-        scheme, _, rest = value.partition(" ")
-        found.append(rest.strip() if rest and scheme.lower() in _AUTH_SCHEMES else value)
+    elif isinstance(value, str):
+        if sure and is_secret_value(value, sure=True):
+            scheme, _, rest = value.partition(" ")
+            found.append(rest.strip() if rest and scheme.lower() in _AUTH_SCHEMES else value)
+        elif "://" in value:
+            _collect_from_url(value, found)
+        elif value[:1] == "{":
+            with suppress(ValueError, RecursionError):
+                _collect(json.loads(value), found, sure=sure, depth=depth + 1)
+
+
+def _collect_from_url(text: str, found: list[str]) -> None:
+    """The password of an address, and what its query names as secret."""
+    try:
+        parts = urlsplit(text)
+        password = parts.password
+    except ValueError:
+        return
+    if password:
+        found.append(unquote(password))
+    for name, value in parse_qsl(parts.query):
+        if is_secret_name(name) and is_secret_value(value, sure=True):
+            found.append(value)
