@@ -199,6 +199,13 @@ def test_what_an_engine_does_by_itself_is_a_turn_too(collector: Collector, endpo
     assert collector.total("computeragent.usage.cost_usd") == pytest.approx(0.05)
 
 
+def test_a_tool_that_outlives_its_turn_starts_no_other(collector: Collector, endpoint: str) -> None:
+    told = Teller().prompt(0).calls(1, "msg_1", "Bash", "toolu_1").result(2).answers(5, "toolu_1").end(6)
+    deliver(OtelSink(endpoint=endpoint), told)
+    assert len([span for span in collector.spans if not span["parent"]]) == 1
+    assert in_seconds([named(collector, "execute_tool Bash")])[0]["end"] == 2
+
+
 # ── Policy ──
 
 
@@ -307,7 +314,7 @@ def test_of_too_many_sessions_the_oldest_is_ended(collector: Collector, endpoint
 def test_of_too_many_open_tools_the_oldest_is_ended(
     collector: Collector, endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("computeragent.telemetry.sinks.otel.spans.MAX_OPEN_TOOLS", 2)
+    monkeypatch.setattr("computeragent.telemetry.sinks.otel.tools.MAX_OPEN_TOOLS", 2)
     told = Teller().prompt(0)
     for number in range(4):
         told.reply(1 + number, "msg_1", Block("tool_use", id=f"toolu_{number}", name="Bash", input={}))

@@ -28,8 +28,9 @@ def as_json(value: Any) -> str:
 
 def fit(value: Any, limit: int) -> Any:
     """The value with its texts cut until its JSON has at most `limit` characters, as far as cutting texts can do."""
-    each = limit
-    fitted = value
+    each, fitted = limit, value
+    if len(as_json(value)) <= limit:
+        return value
     while each >= _SHORTEST:
         fitted = truncate(value, each)
         if len(as_json(fitted)) <= limit:

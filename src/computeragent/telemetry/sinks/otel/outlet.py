@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from computeragent.logs import Logger
 from computeragent.telemetry.sinks.otel.console import ConsoleExporter
 from computeragent.telemetry.sinks.otel.contents import ContentWriter
+from computeragent.telemetry.sinks.otel.maker import Maker
 from computeragent.telemetry.sinks.otel.metrics import Recorder
 from computeragent.telemetry.sinks.otel.names import INSTRUMENTATION_SCOPE_NAME
 from computeragent.telemetry.sinks.otel.providers import (
@@ -101,6 +102,8 @@ class Box:
 class Outlet:
     """Builds spans and brings them out, to providers that are given or by exporters of its own."""
 
+    quiet = staticmethod(quiet)
+
     def __init__(
         self, plan: Plan, *, tracer_provider: Any = None, meter_provider: Any = None, logger_provider: Any = None
     ) -> None:
@@ -143,7 +146,7 @@ class Outlet:
             logger = None if logger_provider is None else logger_provider.get_logger(scope, version, schema)
             writer = ContentWriter(plan, logger)
         tracer = tracer_provider.get_tracer(scope, version, schema)
-        self.builder = SpanBuilder(plan.profile, tracer, ids=ids, recorder=self._recorder, writer=writer)
+        self.builder = SpanBuilder(Maker(plan.profile, tracer, ids, self._recorder, writer))
 
     def export(self, *, hurry: bool) -> None:
         """Bring out what is finished: spans, then measurements if it is time or with `hurry`, then log records.

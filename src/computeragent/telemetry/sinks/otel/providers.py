@@ -16,8 +16,7 @@ from opentelemetry.sdk.metrics import Counter, Histogram, MeterProvider
 from opentelemetry.sdk.metrics.export import AggregationTemporality, MetricReader, MetricsData
 from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
@@ -51,14 +50,13 @@ class DerivedIds(IdGenerator):
         return self.trace_id
 
 
-class _Spans(SpanExporter):
+class _Ended(SpanProcessor):
     def __init__(self, put: Callable[[ReadableSpan], None]) -> None:
         self._put = put
 
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        for span in spans:
+    def on_end(self, span: ReadableSpan) -> None:
+        if span.context is not None and span.context.trace_flags.sampled:
             self._put(span)
-        return SpanExportResult.SUCCESS
 
 
 class _Logs(LogRecordExporter):
@@ -84,7 +82,7 @@ def make_tracer_provider(
     ids = DerivedIds()
     sampler = None if plan.sample_rate is None else ParentBased(TraceIdRatioBased(plan.sample_rate))
     provider = TracerProvider(sampler=sampler, resource=resource, shutdown_on_exit=False, id_generator=ids)
-    provider.add_span_processor(SimpleSpanProcessor(_Spans(put)))
+    provider.add_span_processor(_Ended(put))
     return provider, ids
 
 

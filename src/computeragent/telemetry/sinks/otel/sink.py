@@ -124,10 +124,11 @@ class OtelSink:
         with self._lock:
             outlet = self._outlet or self._open()
             ended = False
-            for spooled in batch:
-                if spooled.position > self._fed.get(spooled.spool, 0):
-                    ended |= self._feed_spooled(outlet, spooled)
-                    self._fed[spooled.spool] = spooled.position
+            with outlet.quiet():
+                for spooled in batch:
+                    if spooled.position > self._fed.get(spooled.spool, 0):
+                        ended |= self._feed(outlet, spooled)
+                        self._fed[spooled.spool] = spooled.position
             while len(self._fed) > _KEPT_SPOOLS:
                 del self._fed[next(iter(self._fed))]
             self._hurry = ended or self._hurry
@@ -135,22 +136,17 @@ class OtelSink:
             self._hurry = False
             return outlet.builder.needed(batch[-1].spool) if batch else None
 
-    def _feed_spooled(self, outlet: Outlet, spooled: Spooled) -> bool:
+    def _feed(self, outlet: Outlet, spooled: Spooled) -> bool:
+        """Take in one event; whether it ends a session."""
         try:
             event = decode(spooled.data)
-            self._feed(outlet, event, spooled)
+            outlet.builder.feed(event, spooled)
         except Exception as error:  # noqa: BLE001 - an event that makes no sense must not stop those behind it
             if not self._told:
                 self._told = True
                 _log.error("event_unreadable", error=f"{type(error).__name__}: {error}")
             return False
         return event.kind == "session_ended"
-
-    def _feed(self, outlet: Outlet, event: TelemetryEvent, spooled: Spooled | None = None) -> None:
-        from computeragent.telemetry.sinks.otel.wire import quiet
-
-        with quiet():
-            outlet.builder.feed(event, spooled)
 
     def close(self) -> None:
         """Close the connections. Turns that are open stay in the spool, for the process that ends them."""
@@ -167,7 +163,8 @@ class OtelSink:
             self._start_afresh()
         with self._lock:
             outlet = self._outlet or self._open()
-            self._feed(outlet, event)
+            with outlet.quiet():
+                outlet.builder.feed(event)
         if self.destination == "otel console":
             self._export(outlet, hurry=event.kind == "session_ended")
         elif event.kind == "session_ended" or outlet.spans.full:
