@@ -10,6 +10,7 @@ from re import compile as regex
 from computeragent.telemetry.redaction.findings import Finding
 from computeragent.telemetry.redaction.scanned import Scanned
 
+_DOTTED = regex(r"[\d.]{7,}", ASCII)
 _IPV4 = regex(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?!\.?\d)", ASCII)
 _VERSION_WORDS = regex(
     r"(?:\b(?:v|ver|version|release|rev|build|firmware|oid|section|chapter|upgrad\w+|driver|bump\w*|patch|sdk|assembly\w*)"
@@ -19,7 +20,12 @@ _VERSION_WORDS = regex(
 _ADDRESS_WORDS = regex(
     r"\b(?:ip|ipv4|ipv6|addr\w*|host|client|server|remote|src|dst|peer|from|ping|ssh)\W{0,3}$", IGNORECASE
 )
-_IPV6 = regex(r":(?<=[0-9A-Fa-f:]:)(?:[0-9A-Fa-f]{0,4}:)[0-9A-Fa-f:]*", ASCII)
+# With two colons in a row, or with five groups and more: neither a time nor most of a MAC address is looked at.
+_IPV6 = regex(
+    r":(?<=[0-9A-Fa-f:]:)(?:(?<=::)(?=[0-9A-Fa-f])|:(?=[0-9A-Fa-f])"
+    r"|(?:[0-9A-Fa-f]{1,4}:){1,6}:|(?:[0-9A-Fa-f]{1,4}:){4})[0-9A-Fa-f:]*",
+    ASCII,
+)
 _HEX_GROUPS = regex(r"[0-9A-Fa-f:]{2,45}(?:\d{1,3}(?:\.\d{1,3}){3})?(?![\w:])", ASCII)
 _IPV6_CHARS = frozenset("0123456789abcdefABCDEF:.")
 _GLOBAL = regex(r"(?:[23][0-9a-f]{3}|f[cd][0-9a-f]{2}|fe[89ab][0-9a-f]):", IGNORECASE)
@@ -28,7 +34,10 @@ _GLOBAL = regex(r"(?:[23][0-9a-f]{3}|f[cd][0-9a-f]{2}|fe[89ab][0-9a-f]):", IGNOR
 def ipv4(scan: Scanned, start: int, end: int) -> Iterator[Finding]:
     """Addresses in a candidate run of digits and separators."""
     text = scan.text
-    for match in _IPV4.finditer(text, start, min(len(text), end + 2)):
+    for run in _DOTTED.finditer(text, start, end):
+        match = _IPV4.match(text, run.start())
+        if not match:
+            continue
         low, high = match.span()
         octets = match.group().split(".")
         if any(int(octet) > 255 or (octet[0] == "0" and octet != "0") for octet in octets):

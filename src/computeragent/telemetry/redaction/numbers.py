@@ -6,37 +6,17 @@ One pass over the number table finds candidates; everything else looks at a cand
 from __future__ import annotations
 
 from collections.abc import Iterator
-from re import ASCII
 from re import compile as regex
 
 from computeragent.telemetry.redaction.addresses import ipv4
 from computeragent.telemetry.redaction.checks import luhn
 from computeragent.telemetry.redaction.findings import Finding
-from computeragent.telemetry.redaction.national import LETTERED_IDS, NATIONAL_IDS
 from computeragent.telemetry.redaction.phones import phones
 from computeragent.telemetry.redaction.scanned import Scanned, words
+from computeragent.telemetry.redaction.shapes import GROUPED_CARD, TIMESTAMP, Shape, lettered, shape_of
 
-_CANDIDATE = regex(rb"0[0 ]{5,}")
+_CANDIDATE = regex(rb"0[0 .\-()/\n\t]{4,}0")
 _BLOB = 4096
-_ROOM = regex(r"[ \n\t(]")
-_TIMESTAMP = regex(
-    r"(?:19|20)\d\d([-/.])(?:0[1-9]|1[0-2])\1(?:0[1-9]|[12]\d|3[01])(?:[ \n]{1,2}[0-2]\d)?[ .\-()/\n\t]*\Z", ASCII
-)
-# Shapes in the number table, to spare long runs of numbers the patterns themselves.
-_ID_SHAPE = regex(
-    rb"000 {1,3}00 {1,3}0000|000 000 000|00 000 000 000|0000 00 000|00 00 00 000 00|0{6} ?0{4}|0000 0000 0000"
-    rb"|0 00 00 00 000 000 ?00|0{15}"
-)
-_CARD_SHAPE = regex(rb"0000 {1,3}0000 {1,3}0000|0000 {1,3}000000|0{13}")
-_PHONE_SHAPE = regex(rb"000 {1,3}000 {1,3}0000|00 00 00 00|0 0{4} 0{4}|00 0{4} 0{4}|0{4} 0{3} 0{3}|0{5} ?0{6}|0{10}")
-_GROUPED_CARD = regex(
-    r"(?<![\d.\-/])(?<!\d[.\-])"
-    r"(?:[2-6]\d{3}([ .\-\n\t]{1,3})\d{4}[ .\-\n\t]{1,3}\d{4}[ .\-\n\t]{1,3}\d{1,4}(?:[ .\-\n\t]\d{3})?"
-    r"|3\d{3}[ .\-\n\t]{1,3}\d{6}[ .\-\n\t]{1,3}\d{4,5})(?![\d/]|[.\-]\d)",
-    ASCII,
-)
-_BROKEN_CARD = regex(r"(?<![\d.\-/])\d{1,15}(?: ?\n ?)\d{1,15}(?![\d/]|[.\-]\d)", ASCII)
-_BARE_CARD = regex(r"(?<![\d.\-/])\d{13,19}(?![\d/]|[.\-]\d)", ASCII)
 _CARD_WORDS = words(
     """
     card cards visa mastercard amex express discover diners jcb maestro unionpay rupay pan cc credit debit karte
@@ -56,35 +36,25 @@ def numbers(scan: Scanned) -> Iterator[Finding]:
     text = scan.text
     for match in _CANDIDATE.finditer(table):
         start, end = match.span()
-        digits = table.count(b"0", start, end)
-        if table[end : end + 1] == b"A":
+        shape = shape_of(table, start, end)
+        if shape.lettered:
             yield from _lettered(scan, start, end)
-        end -= end - start - len(table[start:end].rstrip())
-        run = text[start:end]
-        if _TIMESTAMP.match(run):
+        if not (shape.number or shape.address) or (shape.dated and TIMESTAMP.match(text[start:end])):
             continue
-        if digits >= 4 and run.count(".") >= 3:
+        if shape.address:
             yield from ipv4(scan, start, end)
-        if digits < 7:
-            continue
-        if end - start == digits and digits > 19:
-            continue
-        grouped = end - start > digits
-        if start and text[start - 1].isalnum() and not _ROOM.search(run):
-            continue  # the end of an identifier
-        if digits > 15 and grouped and table.find(b"000", start, end) < 0:
-            continue  # single digits and pairs in a row: no number of a person is written so, but short ones
-        if digits >= 9 and (not grouped or _ID_SHAPE.search(table, start, end)):
-            yield from _identities(scan, start, end, bare=not grouped)
-        if digits >= 13 and (not grouped or _CARD_SHAPE.search(table, start, end) or (digits <= 24 and "\n" in run)):
-            yield from _cards(scan, start, end, grouped=grouped)
-        if digits <= 64 or _PHONE_SHAPE.search(table, start, end):
-            yield from phones(scan, start, end)
+        if not shape.number or (start and not shape.room and text[start - 1].isalnum()):
+            continue  # the end of an identifier, or single digits and pairs in a row
+        if shape.identities:
+            yield from _identities(scan, start, end, shape)
+        if shape.cards:
+            yield from _cards(scan, start, end, shape)
+        yield from phones(scan, start, end, shape)
 
 
 def _without_blobs(scan: Scanned) -> bytes:
     """The number table with long runs of letters and digits blanked: no number stands in the middle of one."""
-    table = scan.numbers
+    table = scan.shapes
     tokens = scan.tokens
     place = tokens.find(b"a" * _BLOB)
     while place >= 0:
@@ -113,7 +83,7 @@ def _stands_alone(text: str, start: int, end: int) -> bool:
 def _lettered(scan: Scanned, start: int, end: int) -> Iterator[Finding]:
     text = scan.text
     low, high = max(0, start - 4), min(len(text), end + 20)
-    for identity in LETTERED_IDS:
+    for identity in lettered(scan.shapes[low:high]):
         for match in identity.spelled.finditer(text, low, high):
             code = _compact(match.group())
             if identity.check(code) and _stands_alone(text, *match.span()):
@@ -124,20 +94,22 @@ def _compact(spelled: str) -> str:
     return "".join(char for char in spelled if char.isalnum() or char == "+").replace("+", "")
 
 
-def _identities(scan: Scanned, start: int, end: int, *, bare: bool) -> Iterator[Finding]:
+def _identities(scan: Scanned, start: int, end: int, shape: Shape) -> Iterator[Finding]:
     text = scan.text
-    if bare:
+    if shape.bare:
         code = text[start:end]
         if not _stands_alone(text, start, end):
             return
-        for identity in NATIONAL_IDS:
-            if len(code) not in identity.bare or not identity.check(code):
+        around: set[str] | None = None
+        for identity in shape.identities:
+            if not identity.check(code):
                 continue
-            if identity.sure_bare or identity.context & scan.words_around(start, end):
+            around = around if around is not None else scan.words_around(start, end)
+            if identity.sure_bare or identity.context & around:
                 yield Finding(identity.kind, start, end)
         return
     stop = min(len(text), end + 2)
-    for identity in NATIONAL_IDS:
+    for identity in shape.identities:
         for match in identity.spelled.finditer(text, start, stop):
             low, high = match.span()
             if not identity.check(_compact(match.group())) or not _stands_alone(text, low, high):
@@ -146,21 +118,21 @@ def _identities(scan: Scanned, start: int, end: int, *, bare: bool) -> Iterator[
                 yield Finding(identity.kind, low, high)
 
 
-def _cards(scan: Scanned, start: int, end: int, *, grouped: bool) -> Iterator[Finding]:
+def _cards(scan: Scanned, start: int, end: int, shape: Shape) -> Iterator[Finding]:
     text = scan.text
-    if not grouped:
+    if shape.bare:
         digits = text[start:end]
-        if _stands_alone(text, start, end) and is_card(digits) and _believable(scan, start, end, digits):
+        if is_card(digits) and _stands_alone(text, start, end) and _believable(scan, start, end, digits):
             yield Finding("CARD", start, end)
         return
     stop = min(len(text), end + 2)
-    for pattern in (_GROUPED_CARD, _BROKEN_CARD, _BARE_CARD):
+    for pattern in shape.cards:
         for match in pattern.finditer(text, start, stop):
             low, high = match.span()
             digits = "".join(filter(str.isdigit, match.group()))
             if not is_card(digits) or not _stands_alone(text, low, high):
                 continue
-            if pattern is _GROUPED_CARD or _believable(scan, low, high, digits):
+            if pattern is GROUPED_CARD or _believable(scan, low, high, digits):
                 yield Finding("CARD", low, high)
 
 

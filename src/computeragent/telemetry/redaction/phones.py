@@ -11,6 +11,7 @@ from re import compile as regex
 
 from computeragent.telemetry.redaction.findings import Finding
 from computeragent.telemetry.redaction.scanned import Scanned, words
+from computeragent.telemetry.redaction.shapes import Shape
 
 _LETTERS = regex(r"[^\W\d_]+")
 _GROUP = regex(r"\d+", ASCII)
@@ -30,27 +31,6 @@ _NOT_WORDS = words(
     """
 )
 _NOT_BEFORE = frozenset("#$€£=@&_[,")
-_NANP = regex(
-    r"(?<![\d.\-/])(?<!\d )(?:1[ .\-]{1,3})?"
-    r"(?:\([2-9]\d\d\) ?[1-9]\d\d ?[ .\-]? ?\d{4}|[2-9]\d\d ?- ?[1-9]\d\d ?- ?\d{4}|[2-9]\d\d\.[1-9]\d\d\.\d{4})"
-    r"(?![\d/]|[.\-] ?\d)",
-    ASCII,
-)
-_NATIONAL = regex(
-    r"(?<![\d.\-/])(?<!\d )(?:"
-    r"\(0\d{1,4}\) ?\d{2,4}(?:[ \-]?\d{2,4}){1,2}"  # with the area in parentheses
-    r"|\([1-9]\d\) ?9?\d{4}-\d{4}"  # Brazil
-    r"|0[1-9]\d{0,3}-\d{2,4}-\d{3,4}|0[689]0-\d{4}-\d{4}"  # Japan, Korea
-    r"|07\d{3} ?\d{3} ?\d{3}|07\d{3} \d{6}|020 \d{4} \d{4}|01\d{2,3} \d{3} ?\d{3,4}"  # United Kingdom
-    r"|04\d\d \d{3} \d{3}|0[1-9] \d{4} \d{4}"  # Australia
-    r"|0[1-9]\d{1,3}/\d{5,8}|01[567]\d \d{7,8}"  # Germany
-    r"|0[1-9](?:\.\d\d){4}|0[1-9](?: \d\d){4}"  # France
-    r"|06-\d{8}|0\d{2}-\d{7}"  # Netherlands
-    r"|0\d\d \d{3} \d\d \d\d"  # Switzerland
-    r"|8 ?\(\d{3}\) ?\d{3}-\d\d-\d\d"  # Russia
-    r")(?![\d/]|[.\-] ?\d| \d)",
-    ASCII,
-)
 _DATE = regex(
     r"(?:19|20)\d\d[./\-](?:0?[1-9]|1[0-2])[./\-](?:0?[1-9]|[12]\d|3[01])(?!\d)"
     r"|(?:0?[1-9]|[12]\d|3[01])[./\-](?:0?[1-9]|[12]\d|3[01])[./\-](?:19|20)\d\d(?!\d)",
@@ -166,26 +146,26 @@ def country(digits: str) -> tuple[str, int, int] | None:
     return (code, *_LENGTHS.get(code, (6, 11)))
 
 
-def phones(scan: Scanned, start: int, end: int) -> Iterator[Finding]:
+def phones(scan: Scanned, start: int, end: int, shape: Shape) -> Iterator[Finding]:
     """Phone numbers in one candidate run of digits and separators."""
     text = scan.text
-    international = _international(scan, start, end)
+    international = _international(scan, start, end) if shape.international else None
     if international:
         yield international
         return
-    if end - start <= 19 and text[start:end].isdigit():
-        if _bare(scan, start, end):
+    if shape.bare:
+        if shape.spoken and _bare(scan, start, end):
             yield Finding("PHONE", start, end)
         return
     low, stop = max(0, start - 1), min(len(text), end + 2)
     found = False
-    for pattern in (_NANP, _NATIONAL):
+    for pattern in shape.phones:
         for match in pattern.finditer(text, low, stop):
             first, last = match.span()
             if _free(text, first, last) and not _in_hex_dump(text, first, last):
                 found = True
                 yield Finding("PHONE", first, last)
-    if not found and end - start <= 40:
+    if shape.spoken and not found and end - start <= 40:
         spelled = _spelled(scan, start, end)
         if spelled:
             yield spelled
@@ -222,10 +202,23 @@ def _international(scan: Scanned, start: int, end: int) -> Finding | None:
     elif text[max(0, start - 2) : start] == "+(":
         first -= 2
     prefixed = first == start
-    if prefixed and (text[start : start + 2] != "00" or not (_said(scan, start, end) or scan.is_all(start, end))):
+    if prefixed and (text[start : start + 2] != "00" or text[start + 2 : start + 3] == "0"):
         return None
     if first and (text[first - 1].isalnum() or text[first - 1] in "_.)]"):
         return None
+    last = _dialled(text, start, end, prefixed=prefixed)
+    if not last:
+        return None
+    spelled = text[first:last]
+    if spelled.count(".") == 1 and not set(spelled) & set(" -("):
+        return None  # a signed decimal
+    if not _ends(text[last : last + 1]) or (prefixed and not (_said(scan, start, end) or scan.is_all(start, end))):
+        return None
+    return Finding("PHONE", first, last)
+
+
+def _dialled(text: str, start: int, end: int, *, prefixed: bool) -> int:
+    """Where a number with a country code ends; 0 when it has none, or not the length that the country uses."""
     taken, last, lengths = "", start, (0, 0)
     for match in _GROUP.finditer(text, start, min(end, start + 40)):
         between = text[last : match.start()]
@@ -239,15 +232,10 @@ def _international(scan: Scanned, start: int, end: int) -> Finding | None:
         if not lengths[1] and taken:
             found = country(taken)
             if found is None:
-                return None
+                return 0
             lengths = (len(found[0]) + found[1], len(found[0]) + found[2])
         last = match.end()
-    if not lengths[0] <= len(taken) <= lengths[1] or len(taken) < 8:
-        return None
-    spelled = text[first:last]
-    if spelled.count(".") == 1 and not set(spelled) & set(" -("):
-        return None  # a signed decimal
-    return Finding("PHONE", first, last) if _ends(text[last : last + 1]) else None
+    return last if lengths[0] <= len(taken) <= lengths[1] and len(taken) >= 8 else 0
 
 
 def _ends(after: str) -> bool:
@@ -256,12 +244,15 @@ def _ends(after: str) -> bool:
 
 def _said(scan: Scanned, start: int, end: int) -> bool:
     before = scan.before(start, 32)[-40:]
+    lower = before.lower()
+    preceding = [word for word in _LETTERS.findall(lower) if word in _WORDS]
+    after = preceding or not _WORDS.isdisjoint(_LETTERS.findall(scan.text[end : end + 12].lower()))
+    signed = not preceding and not before.isascii() and any(sign in before for sign in _SIGNS)
+    if not (preceding or after or signed):
+        return False
     if set(before.rstrip(" ")[-1:]) & _NOT_BEFORE or scan.last_word(start) in _NOT_WORDS:
         return False
-    lower = before.lower()
-    said = max((lower.rfind(word) for word in _LETTERS.findall(lower) if word in _WORDS), default=-1)
-    if said < 0 and any(sign in before for sign in _SIGNS):
-        said = 0
+    said = max((lower.rfind(word) for word in preceding), default=0 if signed else -1)
     if said >= 0 and not any(char.isdigit() for char in lower[said:]):
         return True
     return not _WORDS.isdisjoint(_LETTERS.findall(scan.text[end : end + 12].lower()))
@@ -269,15 +260,17 @@ def _said(scan: Scanned, start: int, end: int) -> bool:
 
 def _bare(scan: Scanned, start: int, end: int) -> bool:
     text = scan.text
-    if not _free(text, start, end):
-        return False
     digits = text[start:end]
     size = len(digits)
     american = (size == 10 and digits[0] in "23456789" and digits[3] != "0") or (
         size == 11 and digits[0] == "1" and digits[1] in "23456789" and digits[4] != "0"
     )
+    if not american and digits.startswith(("19", "20", "16", "17")):
+        return False  # a date or a time
+    if not _free(text, start, end):
+        return False
     if _said(scan, start, end):
-        return american or (8 <= size <= 13 and not digits.startswith(("19", "20", "16", "17")))
+        return american or 8 <= size <= 13
     return american and size == 10 and not scan.hint and scan.is_all(start, end)
 
 

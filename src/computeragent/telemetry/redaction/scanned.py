@@ -22,8 +22,6 @@ _IS_INVISIBLE = regex(f"[{_INVISIBLE}]+")
 _IS_DASH = regex(f"[{_DASHES}]")
 _IS_SPACE = regex(f"[{_SPACES}]")
 _LETTERS = regex(r"[^\W\d_]+")
-_ESCAPED_BLANK = regex(r"\\[nrt]")
-_ESCAPED_QUOTE = regex(r'\\"')
 
 
 def words(text: str) -> frozenset[str]:
@@ -39,8 +37,13 @@ def _table(default: str, *classes: tuple[str, str]) -> bytes:
     return bytes(mapped)
 
 
-NUMBER_TABLE = _table("x", (string.digits, "0"), (string.ascii_uppercase, "A"), (" .-()/\n\t", " "))
-"""Digits become ``0``, separators a space, capitals ``A``, the rest ``x``."""
+SHAPE_TABLE = bytes(
+    ord(
+        "0" if byte.isdigit() else "A" if byte.isupper() else "a" if byte.isalpha() else byte if byte.isascii() else "?"
+    )
+    for byte in map(chr, range(256))
+)
+"""ASCII digits become ``0``, capitals ``A``, other letters ``a``; what is beyond ASCII is a question mark."""
 TOKEN_TABLE = _table(" ", (string.ascii_letters + string.digits + "_-+/=", "a"), ("@", "@"))
 """What tokens are made of becomes ``a``, the at sign stays, the rest is a space."""
 WORD_TABLE = bytes(
@@ -68,9 +71,9 @@ class Scanned:
         return self.text.encode("latin-1", "replace")
 
     @cached_property
-    def numbers(self) -> bytes:
-        """The text through `NUMBER_TABLE`."""
-        return self.octets.translate(NUMBER_TABLE)
+    def shapes(self) -> bytes:
+        """The text through `SHAPE_TABLE`."""
+        return self.octets.translate(SHAPE_TABLE)
 
     @cached_property
     def tokens(self) -> bytes:
@@ -129,7 +132,7 @@ def scanned(text: str, hint: str = "", *, whole: bool = True) -> Scanned:
         text, removed = _normalised(text)
     if "\\" in text:
         # of the same length, so that places stay what they are
-        text = _ESCAPED_QUOTE.sub(' "', _ESCAPED_BLANK.sub("  ", text))
+        text = text.replace("\\n", "  ").replace("\\r", "  ").replace("\\t", "  ").replace('\\"', ' "')
     return Scanned(text, hint, whole, removed)
 
 

@@ -27,7 +27,17 @@ _WORDS = regex(r"\w+")
 # The last two letters of all the words above: an operator is looked at only where they stand before it.
 _ENDS = rb"(?<=(?:[rw]d|[re]t|[sdi]e|ey|[eo]n|al|[ltnydesk]s|ng|tr|th|\xf1a)"
 _GAP = rb"[\s\"'\])]"
-_OPERATOR = regex(b"=(?:" + b"|".join(_ENDS + _GAP * size + b"=)" for size in range(4)) + b")", DOTALL)
+_OPERATOR = regex(
+    # the one character before first: it spares most operators the rest
+    b"=(?:(?<=[a-z\xf1]=)"
+    + _ENDS
+    + b"=)|(?<="
+    + _GAP
+    + b"=)(?:"
+    + b"|".join(_ENDS + _GAP * size + b"=)" for size in range(1, 4))
+    + b"))",
+    DOTALL,
+)
 _AFTER = regex(r"[:=]{1,2}>?\s{0,3}")
 _QUOTES = "\"'`"
 _VALUE = {
@@ -45,6 +55,7 @@ _PLACEHOLDER = regex(
     r"|os\.environ.*|process\.env.*|env\..*|getpass.*|.*\(.*)\Z",
     IGNORECASE | DOTALL,
 )
+_DIGIT, _LETTER, _SYMBOL = regex("[0-9]"), regex("[A-Za-z]"), regex(r"[^A-Za-z0-9_.\- ]")
 _IDENTIFIER = regex(r"[A-Za-z_][A-Za-z_.]*[0-9]?\Z", ASCII)
 _CODE_AFTER = "([."
 _KINDS = (
@@ -69,6 +80,7 @@ _HEADER = regex(r"[:=,]\s{0,2}[\"']?(?i:basic|bearer|token|digest|apikey|negotia
 _OPAQUE = regex(r"[\w\-.~+/=%]{8}")
 _COOKIE = regex(r":\s{0,2}[\"']?(?=[\w.\-]{1,64}=)([^\n\"']{8,8192})", ASCII)
 _DSN = regex(r"://([^\s:/@\"'<>\\]{0,256}):([^\s@\"'<>]{1,512})@(?=[\w\[%$])", ASCII)
+_LONGEST_DSN = 3 + 256 + 1 + 512
 _KEY_BEGIN = regex(r"-----BEGIN (?:[A-Z0-9]{1,20} ){0,4}PRIVATE KEY(?: BLOCK)?-----")
 _KEY_BODY = regex(r"[A-Za-z0-9+/=\s\\:,.()\"']*(?:-(?!----)[A-Za-z0-9+/=\s\\:,.()\"']*)*", ASCII)
 _KEY_LINES = regex(r"(?:\s|\\[nr]|[A-Za-z0-9+/=]{16,})*", ASCII)
@@ -84,7 +96,8 @@ def secrets(scan: Scanned) -> Iterator[Finding]:
             value = match.group(1)
             if len(value) >= 12 and any(char.isdigit() for char in value):
                 yield Finding("AUTH_HEADER", *match.span(1))
-    if "--" in text:
+    # in a row of dashes no place is looked at, hence the table in which every letter is the same
+    if "-" in text and (b"--a" in scan.shapes or b"--A" in scan.shapes):
         for match in _FLAG.finditer(text):
             yield from _spoken(text, *match.span(1))
     if b"pass" in lower or b"pwd" in lower:
@@ -127,10 +140,9 @@ def _spoken(text: str, start: int, end: int) -> Iterator[Finding]:
 def _assigned(scan: Scanned) -> Iterator[Finding]:
     text = scan.text
     done = 0
-    for match in _OPERATOR.finditer(scan.words):
+    while match := _OPERATOR.search(scan.words, done):
         place = match.start()
-        if place < done:
-            continue
+        done = match.end()
         before = _WORDS.findall(scan.words[max(0, place - 40) : place].decode("latin-1"))
         name = "_".join(before[-2:])
         if name.endswith((*_HEADER_ENDS, "cookie")):
@@ -168,9 +180,12 @@ def _is_secret(value: str, *, strong: bool, quoted: bool, after: str) -> bool:
     size = len(value)
     if size < 4 or _PLACEHOLDER.match(value):
         return False
-    digits = any(char.isdigit() for char in value)
-    letters = any(char.isalpha() for char in value)
-    symbols = any(not char.isalnum() and char not in "_.- " for char in value)
+    if value.isascii():
+        digits, letters, symbols = bool(_DIGIT.search(value)), bool(_LETTER.search(value)), bool(_SYMBOL.search(value))
+    else:
+        digits = any(char.isdigit() for char in value)
+        letters = any(char.isalpha() for char in value)
+        symbols = any(not char.isalnum() and char not in "_.- " for char in value)
     if not strong:
         enough = 12 if quoted else 16
         return size >= enough and digits and letters and " " not in value and not _looks_like_code(value)
@@ -192,7 +207,15 @@ def _looks_like_code(value: str) -> bool:
 
 def _dsn(text: str) -> Iterator[Finding]:
     place = text.find("://")
+    at = -1
     while place >= 0:
+        if at < place:
+            at = text.find("@", place)
+        if at < 0:
+            return
+        if at - place > _LONGEST_DSN:
+            place = text.find("://", at - _LONGEST_DSN)
+            continue
         match = _DSN.match(text, place)
         if match:
             value = match.group(2)

@@ -52,8 +52,9 @@ PREFIXES: tuple[tuple[str, str], ...] = (
 """Tokens by issuer: the kind, and the pattern that begins with the issuer's prefix."""
 
 _PREFIXED = [(kind, regex(rf"(?<![A-Za-z0-9]){pattern}", ASCII)) for kind, pattern in PREFIXES]
+# Without a look at what stands before: a pattern that begins with one cannot jump to where a match may begin.
 _HEADS = regex(
-    r"(?<![A-Za-z0-9])(?:cak_|sk[-_]|AIza|hf[_-]|api_org_|gsk_|r8_|fw_|nvapi-|together_|esecret_|xai-|pplx-|tvly-|csk-|jina_|lsv2_|gh[opsur]_"
+    r"(?:cak_|sk[-_]|AIza|hf[_-]|api_org_|gsk_|r8_|fw_|nvapi-|together_|esecret_|xai-|pplx-|tvly-|csk-|jina_|lsv2_|gh[opsur]_"
     r"|github_pat_|gl(?:pat|dt|rt|cbt|ptt|ft|imt|agent|soat|ffct)-|ATBB|ATCTT3|ATATT3|BBDC-|xox|xapp-|rk_|whsec_|npm_|pypi-|dckr_|rubygems_"
     r"|cio|oy2|do[por]_v1_|dapi|shp|EAAA|figd_|sbp_|lin_api_|ntn_|gl(?:sa|c)_|NRAK-|NRII-|phc_|phx_|rnd_|PMAK-|fly_|sntry|pul-|tfp_|key-"
     r"|atlasv1|AGE-SECRET|A(?:KIA|SIA|ROA|IDA|GPA|IPA|NPA|NVA|BIA|CCA)|IQoJ|FwoG|FQoG|eyJ|hv[sb]\.)",
@@ -75,6 +76,11 @@ _CLASSES = str.maketrans(
         **{chr(c): "0" for c in range(48, 58)},
     }
 )
+# Identifiers of requests, digests: every prefix has a sign beyond these.
+_HEX = regex(r"[0-9a-f\-]+")
+_PLAIN: set[str] = set()
+"""Identifiers and the like in which nothing can begin: most come again and again."""
+_KEPT = 8192
 _LONG = b"a" * 16
 _LOOKED_AT = 4096
 
@@ -93,16 +99,17 @@ _IBAN = regex(r"[A-Z]{2}\d\d(?:[ \-]?[A-Z0-9]){11,30}", ASCII | IGNORECASE)
 
 def tokens(scan: Scanned) -> Iterator[Finding]:
     """Tokens, AWS keys, JWTs and Italian tax codes."""
-    table, text = scan.tokens, scan.text
+    table = scan.tokens
+    size = len(table)
     place = table.find(_LONG)
+    at = -1
     while place >= 0:
         end = table.find(b" ", place + 16)
-        at = table.find(b"@", place + 16)
-        end = (
-            min(end if end >= 0 else len(text), at if at >= 0 else len(text))
-            if at >= 0
-            else (end if end >= 0 else len(text))
-        )
+        end = end if end >= 0 else size
+        if at < place:
+            at = table.find(b"@", place + 16)
+            at = at if at >= 0 else size
+        end = min(end, at)
         yield from _in_token(scan, place, end)
         place = table.find(_LONG, end)
 
@@ -110,29 +117,44 @@ def tokens(scan: Scanned) -> Iterator[Finding]:
 def _in_token(scan: Scanned, start: int, end: int) -> Iterator[Finding]:
     text = scan.text
     size = end - start
+    joined = text[start - 1 : start] in {".", ":"}  # to something that may be a prefix
+    if not joined and (_HEX.fullmatch(text, start, end) or (size < 40 and text[start:end] in _PLAIN)):
+        return
     low = max(0, start - 14)
-    for match in _HEADS.finditer(text, max(0, start - 4), min(end, start + _LOOKED_AT)):
-        head = match.start()
-        if text[head : head + 3] == "eyJ":
-            jwt = _JWT.match(text, head)
-            if jwt and _is_jwt(jwt.group()):
-                yield Finding("JWT", head, jwt.end())
-                continue
-        for kind, pattern in _PREFIXED:
-            found = pattern.match(text, head)
-            if found:
-                yield Finding(kind, *found.span())
-                break
     near = text[low : start + 5]
-    if any(head in near for head in _DOTTED_HEADS):
+    dotted = any(head in near for head in _DOTTED_HEADS)
+    if dotted:
         for found in _DOTTED.finditer(text, low, min(len(text), end + 256)):
             yield Finding("SERVICE_TOKEN", *found.span())
+    heads = [match.start() for match in _HEADS.finditer(text, max(0, start - 4), min(end, start + _LOOKED_AT))]
+    for head in heads:
+        yield from _prefixed(text, head)
     if 40 <= size <= 120:
         yield from _aws_secrets(scan, start, end)
-    if size <= 64 and scan.numbers.find(b"AAAAAA", start, end) >= 0:
+    coded = size <= 64 and scan.shapes.find(b"AAAAAA", start, end) >= 0
+    if coded:
         for found in CODICE_FISCALE.finditer(text, max(0, start - 1), end):
             if is_codice_fiscale(found.group()):
                 yield Finding("IT_CODICE_FISCALE", *found.span())
+    if size < 40 and not (joined or dotted or heads or coded):
+        if len(_PLAIN) >= _KEPT:
+            _PLAIN.clear()
+        _PLAIN.add(text[start:end])
+
+
+def _prefixed(text: str, head: int) -> Iterator[Finding]:
+    if head and text[head - 1].isascii() and text[head - 1].isalnum():
+        return
+    if text[head : head + 3] == "eyJ":
+        jwt = _JWT.match(text, head)
+        if jwt and _is_jwt(jwt.group()):
+            yield Finding("JWT", head, jwt.end())
+            return
+    for kind, pattern in _PREFIXED:
+        found = pattern.match(text, head)
+        if found:
+            yield Finding(kind, *found.span())
+            return
 
 
 def _is_jwt(token: str) -> bool:
@@ -178,7 +200,7 @@ def entropy(token: str) -> float:
 
 def ibans(scan: Scanned) -> Iterator[Finding]:
     """International bank account numbers."""
-    table = scan.numbers
+    table = scan.shapes
     place = table.find(b"AA00")
     while place >= 0:
         found = _iban_at(scan.text, place)
