@@ -13,7 +13,7 @@ from computeragent.telemetry.redaction.checks import luhn
 from computeragent.telemetry.redaction.findings import Finding
 from computeragent.telemetry.redaction.phones import phones
 from computeragent.telemetry.redaction.scanned import Scanned, words
-from computeragent.telemetry.redaction.shapes import GROUPED_CARD, TIMESTAMP, Shape, lettered, shape_of
+from computeragent.telemetry.redaction.shapes import GROUPED_CARD, TIMESTAMP, Shape, lettered, shape_of, stands_alone
 
 _CANDIDATE = regex(rb"0[0 .\-()/\n\t]{4,}0")
 _BLOB = 4096
@@ -68,25 +68,13 @@ def _without_blobs(scan: Scanned) -> bytes:
     return table
 
 
-def _stands_alone(text: str, start: int, end: int) -> bool:
-    before = text[start - 2 : start] if start > 1 else text[:start]
-    if before and (before[-1].isalnum() or before[-1] == "_"):
-        return False
-    if len(before) == 2 and before[1] in ".-" and before[0].isalnum():
-        return False
-    after = text[end : end + 2]
-    if after and (after[0].isalnum() or after[0] == "_"):
-        return False
-    return not (len(after) == 2 and after[0] in ".-" and after[1].isalnum())
-
-
 def _lettered(scan: Scanned, start: int, end: int) -> Iterator[Finding]:
     text = scan.text
     low, high = max(0, start - 4), min(len(text), end + 20)
     for identity in lettered(scan.shapes[low:high]):
         for match in identity.spelled.finditer(text, low, high):
             code = _compact(match.group())
-            if identity.check(code) and _stands_alone(text, *match.span()):
+            if identity.check(code) and stands_alone(text, *match.span()):
                 yield Finding(identity.kind, *match.span())
 
 
@@ -98,7 +86,7 @@ def _identities(scan: Scanned, start: int, end: int, shape: Shape) -> Iterator[F
     text = scan.text
     if shape.bare:
         code = text[start:end]
-        if not _stands_alone(text, start, end):
+        if not stands_alone(text, start, end):
             return
         around: set[str] | None = None
         for identity in shape.identities:
@@ -112,7 +100,7 @@ def _identities(scan: Scanned, start: int, end: int, shape: Shape) -> Iterator[F
     for identity in shape.identities:
         for match in identity.spelled.finditer(text, start, stop):
             low, high = match.span()
-            if not identity.check(_compact(match.group())) or not _stands_alone(text, low, high):
+            if not identity.check(_compact(match.group())) or not stands_alone(text, low, high):
                 continue
             if not identity.always_context or scan.is_all(low, high) or identity.context & scan.words_around(low, high):
                 yield Finding(identity.kind, low, high)
@@ -122,7 +110,7 @@ def _cards(scan: Scanned, start: int, end: int, shape: Shape) -> Iterator[Findin
     text = scan.text
     if shape.bare:
         digits = text[start:end]
-        if is_card(digits) and _stands_alone(text, start, end) and _believable(scan, start, end, digits):
+        if is_card(digits) and stands_alone(text, start, end) and _believable(scan, start, end, digits):
             yield Finding("CARD", start, end)
         return
     stop = min(len(text), end + 2)
@@ -130,7 +118,7 @@ def _cards(scan: Scanned, start: int, end: int, shape: Shape) -> Iterator[Findin
         for match in pattern.finditer(text, start, stop):
             low, high = match.span()
             digits = "".join(filter(str.isdigit, match.group()))
-            if not is_card(digits) or not _stands_alone(text, low, high):
+            if not is_card(digits) or not stands_alone(text, low, high):
                 continue
             if pattern is GROUPED_CARD or _believable(scan, low, high, digits):
                 yield Finding("CARD", low, high)

@@ -11,7 +11,7 @@ from re import compile as regex
 
 from computeragent.telemetry.redaction.findings import Finding
 from computeragent.telemetry.redaction.scanned import Scanned, words
-from computeragent.telemetry.redaction.shapes import Shape
+from computeragent.telemetry.redaction.shapes import Shape, stands_free
 
 _LETTERS = regex(r"[^\W\d_]+")
 _GROUP = regex(r"\d+", ASCII)
@@ -162,25 +162,13 @@ def phones(scan: Scanned, start: int, end: int, shape: Shape) -> Iterator[Findin
     for pattern in shape.phones:
         for match in pattern.finditer(text, low, stop):
             first, last = match.span()
-            if _free(text, first, last) and not _in_hex_dump(text, first, last):
+            if stands_free(text, first, last) and not _in_hex_dump(text, first, last):
                 found = True
                 yield Finding("PHONE", first, last)
     if shape.spoken and not found and end - start <= 40:
         spelled = _spelled(scan, start, end)
         if spelled:
             yield spelled
-
-
-def _free(text: str, start: int, end: int) -> bool:
-    before = text[max(0, start - 2) : start]
-    if before and (before[-1].isalnum() or before[-1] in "_#$€£"):
-        return False
-    if len(before) == 2 and before[1] in ".-/," and before[0].isalnum():
-        return False
-    after = text[end : end + 2]
-    if after and (after[0].isalnum() or after[0] in "_%") and after[0] not in "xe":
-        return False
-    return not (len(after) == 2 and after[0] in ".-," and after[1].isalnum())
 
 
 def _in_hex_dump(text: str, start: int, end: int) -> bool:
@@ -244,15 +232,15 @@ def _ends(after: str) -> bool:
 
 def _said(scan: Scanned, start: int, end: int) -> bool:
     before = scan.before(start, 32)[-40:]
-    lower = before.lower()
-    preceding = [word for word in _LETTERS.findall(lower) if word in _WORDS]
-    after = preceding or not _WORDS.isdisjoint(_LETTERS.findall(scan.text[end : end + 12].lower()))
-    signed = not preceding and not before.isascii() and any(sign in before for sign in _SIGNS)
-    if not (preceding or after or signed):
+    near = f"{before}|{scan.text[end : end + 12]}".lower()
+    if _WORDS.isdisjoint(_LETTERS.findall(near)) and (near.isascii() or _SIGNS.isdisjoint(before)):
         return False
     if set(before.rstrip(" ")[-1:]) & _NOT_BEFORE or scan.last_word(start) in _NOT_WORDS:
         return False
-    said = max((lower.rfind(word) for word in preceding), default=0 if signed else -1)
+    lower = before.lower()
+    said = max((lower.rfind(word) for word in _LETTERS.findall(lower) if word in _WORDS), default=-1)
+    if said < 0 and not _SIGNS.isdisjoint(before):
+        said = 0
     if said >= 0 and not any(char.isdigit() for char in lower[said:]):
         return True
     return not _WORDS.isdisjoint(_LETTERS.findall(scan.text[end : end + 12].lower()))
@@ -267,7 +255,7 @@ def _bare(scan: Scanned, start: int, end: int) -> bool:
     )
     if not american and digits.startswith(("19", "20", "16", "17")):
         return False  # a date or a time
-    if not _free(text, start, end):
+    if not stands_free(text, start, end):
         return False
     if _said(scan, start, end):
         return american or 8 <= size <= 13
@@ -282,7 +270,7 @@ def _spelled(scan: Scanned, start: int, end: int) -> Finding | None:
     last = first + len(run)
     digits = "".join(filter(str.isdigit, run))
     groups = _GROUP.findall(run)
-    if not 7 <= len(digits) <= 13 or len(groups) < 2 or _DATE.search(run) or not _free(text, first, last):
+    if not 7 <= len(digits) <= 13 or len(groups) < 2 or _DATE.search(run) or not stands_free(text, first, last):
         return None
     if max(map(len, groups)) > 8 or run.count(".") == 3 or (len(digits) == 7 and groups != [digits[:3], digits[3:]]):
         return None

@@ -74,7 +74,6 @@ _FLAG = regex(
 _SAID = regex(
     r"(?:passwor[dt]|passphrase|pwd|passcode)(?: is|'s| was| ist| es)(?: now| set to)?=? [\"'`]?([^\s\"'`,;]{4,512})"
 )
-_SAID_WORDS = (b"passwor", b"passphrase", b"passcode", b"pwd")
 _BEARER = regex(r"bearer[ \t]{1,3}([a-z0-9\-._~+/=]{8,8192})")
 _HEADER = regex(r"[:=,]\s{0,2}[\"']?(?i:basic|bearer|token|digest|apikey|negotiate|bot)[ \t]{1,3}([^\s\"',;]{4,8192})")
 _OPAQUE = regex(r"[\w\-.~+/=%]{8}")
@@ -101,13 +100,10 @@ def secrets(scan: Scanned) -> Iterator[Finding]:
         for match in _FLAG.finditer(text):
             yield from _spoken(text, *match.span(1))
     if b"pass" in lower or b"pwd" in lower:
-        for word in _SAID_WORDS:
-            place = lower.find(word)
-            while place >= 0:
-                match = _SAID.match(scan.lower, place)
-                if match:
-                    yield from _spoken(text, *match.span(1))
-                place = lower.find(word, place + len(word))
+        place = 0
+        while match := _SAID.search(scan.lower, place):
+            yield from _spoken(text, *match.span(1))
+            place = match.start() + 3
     if "@" in text and "://" in text:
         yield from _dsn(text)
 

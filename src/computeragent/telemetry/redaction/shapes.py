@@ -128,13 +128,15 @@ def _short(around: bytes, size: int) -> Shape:
     bare = digits == size
     number = digits >= 7 and not (bare and digits > 19)
     number = number and (bare or digits <= 15 or b"000" in run)
+    text = around.decode()
+    alone = not bare or stands_alone(text, BEFORE, BEFORE + size)
     identities: tuple[NationalId, ...] = ()
     if digits >= 9 and bare:
-        identities = tuple(identity for identity in NATIONAL_IDS if size in identity.bare)
+        identities = tuple(identity for identity in NATIONAL_IDS if size in identity.bare and alone)
     elif digits >= 9:
         identities = tuple(identity for identity, shape in _RELAXED_IDS if shape.search(around, BEFORE))
     cards: tuple[Pattern[str], ...] = ()
-    if digits >= 13:
+    if digits >= 13 and alone:
         cards = _CARDS if bare else tuple(pattern for pattern, shape in _RELAXED_CARDS if shape.search(around, BEFORE))
     before = around[:BEFORE]
     return Shape(
@@ -148,7 +150,10 @@ def _short(around: bytes, size: int) -> Shape:
         cards=cards,
         phones=() if bare else tuple(pattern for pattern, shape in _RELAXED_PHONES if shape.search(around, BEFORE - 1)),
         international=before[-1:] == b"+" or before == b"+(" or run[:2] == b"00",
-        spoken=8 <= digits <= 13 if bare else _grouped(run),
+        # which letter follows is not in the shape, and an extension may
+        spoken=8 <= digits <= 13 and stands_free(text.replace("a", "x"), BEFORE, BEFORE + size)
+        if bare
+        else _grouped(run),
     )
 
 
@@ -186,3 +191,29 @@ def _long(run: bytes, after: bytes) -> Shape:
 def lettered(around: bytes) -> tuple[NationalId, ...]:
     """The identity numbers with letters in them that a piece of a shape table may hold."""
     return tuple(identity for identity, shape in _RELAXED_LETTERED if shape.search(around))
+
+
+def stands_alone(text: str, start: int, end: int) -> bool:
+    """Whether a span is not a part of something longer."""
+    before = text[start - 2 : start] if start > 1 else text[:start]
+    if before and (before[-1].isalnum() or before[-1] == "_"):
+        return False
+    if len(before) == 2 and before[1] in ".-" and before[0].isalnum():
+        return False
+    after = text[end : end + 2]
+    if after and (after[0].isalnum() or after[0] == "_"):
+        return False
+    return not (len(after) == 2 and after[0] in ".-" and after[1].isalnum())
+
+
+def stands_free(text: str, start: int, end: int) -> bool:
+    """Whether a span is not a part of something longer, an amount or a share; an extension may follow."""
+    before = text[max(0, start - 2) : start]
+    if before and (before[-1].isalnum() or before[-1] in "_#$€£"):
+        return False
+    if len(before) == 2 and before[1] in ".-/," and before[0].isalnum():
+        return False
+    after = text[end : end + 2]
+    if after and (after[0].isalnum() or after[0] in "_%") and after[0] not in "xe":
+        return False
+    return not (len(after) == 2 and after[0] in ".-," and after[1].isalnum())
