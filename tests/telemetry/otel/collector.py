@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import threading
+import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ class Answer:
     status: int | None = 200
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
+    delay: float = 0.0
 
 
 @dataclass
@@ -73,6 +75,7 @@ class Collector:
             self.goes_on.wait(30)
             handler.close_connection = True
             return
+        time.sleep(answer.delay)
         handler.send_response(answer.status)
         for name, value in answer.headers.items():
             handler.send_header(name, value)

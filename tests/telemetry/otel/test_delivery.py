@@ -6,6 +6,8 @@ import json
 import logging
 import os
 import socket
+import subprocess
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from computeragent.telemetry import Pipeline, TelemetryEvent
 from computeragent.telemetry.event import encode
 from computeragent.telemetry.protocols import RetryLater
 from computeragent.telemetry.shipping import Shipper
@@ -20,6 +23,7 @@ from computeragent.telemetry.sinks.otel import OtelSink
 from computeragent.telemetry.sinks.otel.outlet import Box
 from computeragent.telemetry.sinks.otel.wire import RejectedError
 from computeragent.telemetry.spool import Spool, Spooled
+from computeragent.telemetry.trace_context import ids_of
 
 from .collector import Answer, Collector, serving
 from .stories import Teller, one_turn
@@ -140,6 +144,15 @@ def test_a_black_hole_costs_a_timeout_and_no_event(
     assert spans(collector) == ONE_TURN
 
 
+def test_a_slow_backend_gets_all(collector: Collector, endpoint: str) -> None:
+    collector.always = Answer(delay=0.2)
+    sink = OtelSink(endpoint=endpoint)
+    for number in range(3):
+        assert sink.deliver(one_turn(f"ca_{number}").batch(f"spool-{number}")) is None
+    sink.close()
+    assert len(collector.spans) == len(collector.requests) // 2 * 4 == 12
+
+
 def test_a_connection_that_was_kept_and_has_gone_is_made_anew(collector: Collector) -> None:
     with serving(collector) as url:
         sink = OtelSink(endpoint=url)
@@ -249,6 +262,46 @@ def test_after_a_crash_the_next_process_sends_the_same_ids(collector: Collector,
     after = {(span["trace_id"], span["span_id"], span["name"]) for span in collector.spans}
     assert before < after
     assert len(after) == 4
+
+
+KILLED = """
+import sys, time
+from computeragent.telemetry import Pipeline
+from computeragent.telemetry.sinks.otel import OtelSink
+import anyio
+from telemetry.otel.stories import one_turn
+
+async def main():
+    pipeline = Pipeline(sinks=[OtelSink(endpoint=sys.argv[1])], middleware=[])
+    for event in one_turn().events[:-2]:
+        await pipeline.emit(event)
+    await pipeline.flush(0.5)
+    print("told", flush=True)
+    time.sleep(60)
+
+anyio.run(main)
+"""
+
+
+@pytest.mark.anyio
+async def test_what_a_killed_process_told_is_exported_by_the_next_one(collector: Collector) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    tests = Path(__file__).resolve().parents[2]
+    with subprocess.Popen([sys.executable, "-c", KILLED, url], cwd=tests, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "told\n"
+        process.kill()
+    pipeline = Pipeline(sinks=[OtelSink(endpoint=url)], middleware=[])
+    with serving(collector, int(url.rpartition(":")[2])):
+        await pipeline.emit(TelemetryEvent(kind="system_message", session_id="ca_other"))
+        await pipeline.flush(20)
+        await pipeline.aclose()
+    told = one_turn()
+    assert spans(collector) == ONE_TURN
+    (root,) = [span for span in collector.spans if not span["parent"]]
+    assert (root["trace_id"], root["span_id"]) == ids_of(told.events[1].event_id)
+    assert root["attributes"]["error.type"] == "process_lost"
 
 
 def test_turns_of_different_spools_are_told_apart_and_joined(collector: Collector, endpoint: str) -> None:

@@ -79,7 +79,8 @@ class OtelSink:
 
     def _start_afresh(self) -> None:
         self._pid = os.getpid()
-        self._lock = threading.RLock()
+        self._feeding = threading.RLock()
+        self._exporting = threading.RLock()  # taken after `_feeding`, where both are
         self._outlet: Outlet | None = None
         self._fed: dict[str, int] = {}  # up to where each spool has been taken in
         self._told = False
@@ -121,7 +122,7 @@ class OtelSink:
         """
         if os.getpid() != self._pid:  # what the parent was about to export is the parent's to export
             self._start_afresh()
-        with self._lock:
+        with self._feeding, self._exporting:
             outlet = self._outlet or self._open()
             ended = False
             with outlet.quiet():
@@ -150,10 +151,10 @@ class OtelSink:
 
     def close(self) -> None:
         """Close the connections. Turns that are open stay in the spool, for the process that ends them."""
-        with self._lock:
-            if self._outlet is not None:
-                self._outlet.close()
-                self._outlet = None
+        with self._exporting:
+            outlet, self._outlet = self._outlet, None
+            if outlet is not None:
+                outlet.close()
 
     # ── Fed directly ──
 
@@ -161,7 +162,7 @@ class OtelSink:
         """Take in one event. What is finished is exported at the end of a session, or when there is enough of it."""
         if os.getpid() != self._pid:
             self._start_afresh()
-        with self._lock:
+        with self._feeding:
             outlet = self._outlet or self._open()
             with outlet.quiet():
                 outlet.builder.feed(event)
@@ -184,14 +185,16 @@ class OtelSink:
 
     async def aclose(self) -> None:
         """End what is open, export it, and close the connections."""
-        with self._lock:
+        from anyio import to_thread
+
+        with self._feeding:
             if self._outlet is not None:
                 self._outlet.builder.end_all()
         await self.flush()
-        self.close()
+        await to_thread.run_sync(self.close, abandon_on_cancel=True)
 
     def _export(self, outlet: Outlet, *, hurry: bool = True) -> None:
-        with self._lock:
+        with self._exporting:
             try:
                 outlet.export(hurry=hurry)
             except Exception as error:  # noqa: BLE001 - telemetry never breaks what it watches
