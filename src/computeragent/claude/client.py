@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any
 
@@ -10,9 +9,9 @@ import claude_agent_sdk
 from claude_agent_sdk import ClaudeAgentOptions, Message, Transport
 
 from computeragent.claude.tap import Tap
-from computeragent.telemetry.config import get_pipeline
+from computeragent.logs import Logger
 
-_log = logging.getLogger("computeragent.client")
+_log = Logger("client")
 
 
 class ClaudeSDKClient(claude_agent_sdk.ClaudeSDKClient):
@@ -30,11 +29,10 @@ class ClaudeSDKClient(claude_agent_sdk.ClaudeSDKClient):
 
     async def connect(self, prompt: str | AsyncIterable[dict[str, Any]] | None = None) -> None:
         """Connect, as upstream does; the session begins."""
-        pipeline = get_pipeline()
-        if not pipeline.active:
+        tap = self._tap = Tap.open(self.options, prompt)
+        if tap is None:
             await super().connect(prompt)
             return
-        tap = self._tap = Tap(pipeline, self.options, prompt)
         own = self.options
         self._connecting, self._interrupted = True, False
         try:
@@ -101,4 +99,4 @@ class ClaudeSDKClient(claude_agent_sdk.ClaudeSDKClient):
         try:
             await self.interrupt()
         except Exception as error:  # noqa: BLE001 - the turn may be over already
-            _log.debug("interrupt failed: %r", error)
+            _log.debug("interrupt_failed", error=repr(error))

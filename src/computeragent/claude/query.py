@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import claude_agent_sdk
 
 from computeragent.claude.tap import Tap
-from computeragent.telemetry.config import get_pipeline
 
 if TYPE_CHECKING:
     from claude_agent_sdk import ClaudeAgentOptions, Message, Transport
@@ -26,9 +25,9 @@ async def query(
     Where the pipeline has nobody to tell, this is upstream's stream and nothing else. Raises `GuardrailError` after a
     message that made an enforcing guard stop the run, besides what upstream raises.
     """
-    pipeline = get_pipeline()
+    tap = Tap.open(options, prompt)
     # Upstream is looked up at call time: other instrumentation may have put its own in place.
-    if not pipeline.active:
+    if tap is None:
         plain = claude_agent_sdk.query(prompt=prompt, options=options, transport=transport)
         try:
             async for message in plain:
@@ -36,7 +35,6 @@ async def query(
         finally:
             await _close(plain)
         return
-    tap = Tap(pipeline, options, prompt)
     watched: Any = tap.watched(prompt)
     stream = claude_agent_sdk.query(prompt=watched, options=tap.options(), transport=transport)
     try:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from computeragent.errors import GuardrailError
 from computeragent.settings import setting
-from computeragent.telemetry.config import get_config
+from computeragent.logs import Logger
+from computeragent.telemetry.config import get_config, get_pipeline
 from computeragent.telemetry.described import credential_holders, described
 from computeragent.telemetry.event import TelemetryEvent, new_session_id
 from computeragent.telemetry.pipeline import Pipeline, Step
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from claude_agent_sdk import ClaudeAgentOptions
 
 _NAME_LENGTH = 80
+_log = Logger("telemetry")
 
 Prompt = str | AsyncIterable[dict[str, Any]] | None
 
@@ -53,6 +55,16 @@ class Tap:
         )
         pipeline.watch(self.session_id, self)
         self._begin(prompt)
+
+    @classmethod
+    def open(cls, options: ClaudeAgentOptions | None, prompt: Prompt) -> Tap | None:
+        """A tap for a session that begins now; None where nobody listens, or where telemetry itself is broken."""
+        try:
+            pipeline = get_pipeline()
+            return cls(pipeline, options, prompt) if pipeline.active else None
+        except Exception as error:  # noqa: BLE001 - telemetry never breaks a run
+            _log.error("tap_failed", error=repr(error))
+            return None
 
     @property
     def session_id(self) -> str:
@@ -126,18 +138,17 @@ class Tap:
         seen = from_upstream(message)
         return [] if seen is None else self._story.read(at, seen, raw=message)
 
-    def _start(self, payload: dict[str, Any], settings: list[Any], at: int) -> list[TelemetryEvent]:
-        self._pipeline.learn(self.session_id, settings)
-        self._story.start(at, payload)
+    def _start(self, options: dict[str, Any], at: int) -> list[TelemetryEvent]:
+        self._pipeline.learn(self.session_id, credential_holders(options))
+        self._story.start(at, described(options))
         return []
 
     def _finish(self, error: BaseException | None, cancelled: bool, at: int) -> list[TelemetryEvent]:
         return self._story.end(at, error=error, cancelled=cancelled, stopped=self.trip)
 
     def _begin(self, prompt: Prompt) -> None:
-        given = vars(self._options) if self._options is not None else {}
-        tell = partial(self._start, described(given), credential_holders(given))
-        self._pipeline.offer(Step(time.time_ns(), tell, vital=True))
+        given = dict(vars(self._options)) if self._options is not None else {}  # as they are now
+        self._pipeline.offer(Step(time.time_ns(), partial(self._start, given), vital=True))
         if isinstance(prompt, str):
             self.prompt(prompt)
 

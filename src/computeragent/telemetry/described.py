@@ -23,10 +23,11 @@ def described(options: Mapping[str, Any]) -> dict[str, Any]:
         system = cast("Mapping[str, Any]", system).get("append")
     if isinstance(system, str) and system:
         payload["system_prompt"] = system
-    if options.get("cwd") is not None:
-        payload["cwd"] = str(options["cwd"])
-    if options.get("add_dirs"):
-        payload["add_dirs"] = [str(folder) for folder in options["add_dirs"]]
+    if isinstance(options.get("cwd"), (str, os.PathLike)):
+        payload["cwd"] = os.fspath(options["cwd"])
+    folders = options.get("add_dirs")
+    if folders and isinstance(folders, (list, tuple)):
+        payload["add_dirs"] = [str(folder) for folder in cast("list[Any]", folders)]
     return payload
 
 

@@ -1,0 +1,131 @@
+"""Where AgentOS is: a variable for each endpoint, else the discovery document, fetched once.
+
+The document is public and names absolute URLs: ``{"endpoints": {"ingest": …, "api": …, "otel": …}}``.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any, Literal, cast
+from urllib.parse import urlsplit
+
+from computeragent.logs import Logger
+
+Endpoint = Literal["ingest", "api", "otel"]
+
+TIMEOUT = 5.0
+RETRY_AFTER = 60.0
+"""Seconds that a failure is remembered, so that an outage does not cost every caller the timeout."""
+_LARGEST = 1_000_000
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+_log = Logger("discovery")
+_lock = threading.Lock()
+_found: dict[str, dict[str, str]] = {}
+_failed_at: dict[str, float] = {}
+
+
+def agent_key() -> str | None:
+    """The ``cak_`` key for every AgentOS endpoint: ``COMPUTERAGENT_HARNESS_TOKEN``, or the older name of it."""
+    return os.environ.get("COMPUTERAGENT_HARNESS_TOKEN") or os.environ.get("AGENTOS_INGEST_TOKEN") or None
+
+
+def document_url() -> str | None:
+    """The address of the discovery document, where one is configured."""
+    return os.environ.get("AGENTOS_DISCOVERY_URL") or None
+
+
+def override(name: Endpoint) -> str | None:
+    """The variable of an endpoint, such as ``AGENTOS_INGEST_URL``, which wins over the document."""
+    return (os.environ.get(_variable(name)) or "").rstrip("/") or None
+
+
+def configured(name: Endpoint) -> bool:
+    """Whether an endpoint may be known: looks at the environment alone."""
+    return bool(override(name) or document_url())
+
+
+def endpoint(name: Endpoint) -> str | None:
+    """The URL of an endpoint, without a trailing slash; None when it is not configured, not named or not to be had.
+
+    May block for `TIMEOUT` seconds. What was found stays for the life of the process.
+    """
+    return override(name) or endpoints().get(name)
+
+
+def endpoints() -> dict[str, str]:
+    """What the discovery document names; empty while there is none."""
+    url = document_url()
+    if url is None:
+        return {}
+    with _lock:
+        if url in _found:
+            return _found[url]
+        if time.monotonic() - _failed_at.get(url, -RETRY_AFTER) < RETRY_AFTER:
+            return {}
+        try:
+            _found[url] = _fetch(url)
+        except Exception as error:  # noqa: BLE001 - an endpoint that cannot be found is a feature that is off
+            _failed_at[url] = time.monotonic()
+            hint = "check AGENTOS_DISCOVERY_URL; it is tried again in a minute"
+            _log.warn("unavailable", error=f"{type(error).__name__}: {error}", hint=hint)
+            return {}
+        return _found[url]
+
+
+def known() -> bool:
+    """Whether the discovery document was read, so that an endpoint that it does not name is not there."""
+    return (document_url() or "") in _found
+
+
+def forget() -> None:
+    """Ask anew next time."""
+    with _lock:
+        _found.clear()
+        _failed_at.clear()
+
+
+def without_credentials(url: str) -> str:
+    """A URL fit for logs: no user, password, query or fragment."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return "an invalid URL"
+    place = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{place}{f':{port}' if port else ''}{parts.path}".rstrip("/")
+
+
+def _variable(name: Endpoint) -> str:
+    return f"AGENTOS_{name.upper()}_URL"
+
+
+def _fetch(url: str) -> dict[str, str]:
+    import httpx2
+
+    headers = {"accept": "application/json"}
+    key = agent_key()
+    parts = urlsplit(url)
+    if key and (parts.scheme == "https" or parts.hostname in _LOOPBACK):
+        headers["authorization"] = f"Bearer {key}"
+    with httpx2.stream("GET", url, headers=headers, timeout=TIMEOUT) as response:
+        if response.status_code != 200:
+            raise ValueError(f"HTTP {response.status_code} from {without_credentials(url)}")
+        body = b""
+        for chunk in response.iter_bytes():
+            body += chunk
+            if len(body) > _LARGEST:
+                raise ValueError(f"the document at {without_credentials(url)} is too large")
+    from computeragent.wire.encoding import from_json
+
+    document = from_json(body)
+    named: Any = cast("Mapping[str, Any]", document).get("endpoints") if isinstance(document, Mapping) else None
+    if not isinstance(named, Mapping):
+        raise TypeError(f"the document at {without_credentials(url)} has no object `endpoints`")
+    return {
+        str(name): value.rstrip("/")
+        for name, value in cast("Mapping[str, Any]", named).items()
+        if isinstance(value, str) and urlsplit(value).scheme in {"http", "https"}
+    }

@@ -1,0 +1,239 @@
+"""`AgentOSHttpSink`: events to the ingest endpoint of an AgentOS server (``POST …/ingest/events``)."""
+
+from __future__ import annotations
+
+import gzip
+import socket
+import time
+from collections.abc import Sequence
+from email.utils import parsedate_to_datetime
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+from computeragent import discovery
+from computeragent.errors import ValidationError
+from computeragent.logs import Logger
+from computeragent.telemetry.bounds import truncate
+from computeragent.telemetry.event import TelemetryEvent, decode, encode
+from computeragent.telemetry.protocols import BatchLimits, RetryLater
+from computeragent.telemetry.spool import Spooled
+from computeragent.wire.encoding import to_json
+
+if TYPE_CHECKING:
+    import httpx2
+
+DEFAULT_FLUSH_THRESHOLD = 500
+DEFAULT_MAX_BUFFER_BYTES = 4_000_000
+GZIP_FROM = 1_024
+NOT_ALLOWED_PAUSE = 60.0
+_SHORTEST = 1_000
+_UNKNOWN_TO_INGEST = b'"kind":"response_first_token"'
+_log = Logger("agentos")
+
+
+class AgentOSHttpSink:
+    """Posts events in batches, from the spool, until the server has taken them.
+
+    Args:
+        url: The ingest URL. Default: ``AGENTOS_INGEST_URL``, else what discovery names.
+        token: The ``cak_`` key. Default: ``COMPUTERAGENT_HARNESS_TOKEN``.
+        source: Kept for the published signature; the server knows the source by itself.
+        host: What the events name as their host; default: this one's name.
+        flush_threshold: How many events a request carries at most (500 is what the server takes).
+        max_buffer_bytes: How large its body may be, before compression.
+        client: An `httpx2.Client` to use instead of one of its own.
+        timeout: Seconds that a request may take.
+
+    Each event keeps its ``event_id``, by which the server drops what it has. Where the server refuses a batch for good
+    (400, 422), the event to blame is found, dropped, counted in `refused` and logged; a body that is too large is split.
+    Everything else is tried again.
+
+    """
+
+    def __init__(
+        self,
+        *,
+        url: str | None = None,
+        token: str | None = None,
+        source: str = "library",
+        host: str | None = None,
+        flush_threshold: int = DEFAULT_FLUSH_THRESHOLD,
+        max_buffer_bytes: int = DEFAULT_MAX_BUFFER_BYTES,
+        client: httpx2.Client | None = None,
+        timeout: float = 10.0,
+    ) -> None:
+        del source
+        if url is not None and not url.startswith(("http://", "https://")):
+            raise ValidationError(
+                "the ingest URL must be http(s)", hint="Such as https://host/agentos/api/ingest/events."
+            )
+        if url is None and not discovery.configured("ingest"):
+            raise ValidationError(
+                "no ingest URL is configured", hint="Pass url=, or set AGENTOS_INGEST_URL or AGENTOS_DISCOVERY_URL."
+            )
+        self.limits = BatchLimits(events=max(1, flush_threshold), bytes=max(_SHORTEST, max_buffer_bytes))
+        self.refused = 0
+        self._url = url
+        self._token = token
+        self._host = to_json(host or socket.gethostname())
+        self._timeout = timeout
+        self._given = client
+        self._client: httpx2.Client | None = client
+        self._compress = True
+        self._off = False
+
+    def __repr__(self) -> str:
+        return f"AgentOSHttpSink({self.destination})"
+
+    @property
+    def destination(self) -> str:
+        """Where it sends to, without credentials: the ingest URL, or the discovery document's."""
+        url = self._url or discovery.override("ingest") or discovery.document_url() or ""
+        return f"agentos {discovery.without_credentials(url)}"
+
+    # ── Fed from a spool ──
+
+    def deliver(self, batch: Sequence[Spooled]) -> Spooled | None:
+        """Post a batch; blocks. Raises `RetryLater`, or what the connection raised, to be called again."""
+        lines = [event.data for event in batch if _UNKNOWN_TO_INGEST not in event.data[:200]]
+        if lines and not self._off:
+            self._post(self._resolved(), [self._fitting(line) for line in lines])
+        return None
+
+    def close(self) -> None:
+        """Close the connections."""
+        if self._client is not None and self._given is None:
+            self._client.close()
+        self._client = self._given
+
+    # ── Fed directly ──
+
+    async def emit(self, event: TelemetryEvent) -> None:
+        """Post one event now. Raises when it could not be delivered."""
+        from anyio import to_thread
+
+        await to_thread.run_sync(self.deliver, [Spooled("", 0, time.time(), encode(event))])
+
+    async def flush(self, timeout: float = 5.0) -> None:
+        """Nothing to do: nothing is kept here."""
+        del timeout
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        self.close()
+
+    # ── The wire ──
+
+    def _resolved(self) -> str:
+        url = self._url or discovery.endpoint("ingest")
+        if url is not None:
+            return url
+        if discovery.known():
+            self._off = True
+            _log.warn("no_ingest", hint="the discovery document names no ingest endpoint; nothing is sent")
+            return ""
+        raise RetryLater("the AgentOS discovery document cannot be had", after=discovery.RETRY_AFTER)
+
+    def _post(self, url: str, lines: list[bytes]) -> None:
+        if not url:
+            return
+        status, after, reason = self._send(url, lines)
+        if status < 300:
+            return
+        if status == 415 and self._compress:
+            self._compress = False
+            self._post(url, lines)
+        elif status in {400, 413, 422}:
+            self._isolate(url, lines, status, reason)
+        elif status in {401, 403, 404}:
+            hint = "check COMPUTERAGENT_HARNESS_TOKEN and its role" if status != 404 else "check the ingest URL"
+            raise RetryLater(
+                f"HTTP {status} from {discovery.without_credentials(url)}: {hint}", after=NOT_ALLOWED_PAUSE
+            )
+        else:
+            raise RetryLater(f"HTTP {status} from {discovery.without_credentials(url)}", after=after)
+
+    def _isolate(self, url: str, lines: list[bytes], status: int, reason: str) -> None:
+        """Send halves of what was refused, down to the one that is to blame."""
+        if len(lines) > 1:
+            half = len(lines) // 2
+            self._post(url, lines[:half])
+            self._post(url, lines[half:])
+            return
+        (line,) = lines
+        smaller = _shortened(line, len(line) // 2) if status == 413 else None
+        if smaller is not None and len(smaller) < len(line):
+            self._post(url, [smaller])
+            return
+        if status != 413 and self._send(url, [])[0] >= 300:
+            raise RetryLater(
+                f"HTTP {status} to everything from {discovery.without_credentials(url)}", NOT_ALLOWED_PAUSE
+            )
+        self.refused += 1
+        event = decode(line[: line.rfind(b',"host":')] + b"}")
+        _log.error("event_refused", status=status, kind=event.kind, event_id=event.event_id, reason=reason[:200])
+
+    def _send(self, url: str, lines: list[bytes]) -> tuple[int, float | None, str]:
+        """Post lines; the status, the pause that was asked for, and what was said."""
+        body = b'{"events":[' + b",".join(lines) + b"]}"
+        headers = {"content-type": "application/json", "user-agent": _user_agent()}
+        token = self._token or discovery.agent_key()
+        if token:
+            headers["authorization"] = f"Bearer {token}"
+        if self._compress and len(body) >= GZIP_FROM:
+            body = gzip.compress(body, compresslevel=3)
+            headers["content-encoding"] = "gzip"
+        response = self._connected().post(url, content=body, headers=headers)
+        return response.status_code, _retry_after(response.headers.get("retry-after")), response.text
+
+    def _connected(self) -> httpx2.Client:
+        if self._client is None:
+            import httpx2
+
+            self._client = httpx2.Client(timeout=self._timeout, follow_redirects=False)
+        return self._client
+
+    def _fitting(self, line: bytes) -> bytes:
+        """An event as it goes into a body: with the host, and no larger than a body may be."""
+        room = self.limits.bytes - len(self._host) - 64
+        if len(line) > room:
+            line = _shortened(line, room)
+        return line[:-1] + b',"host":' + self._host + b"}"
+
+
+def auto_sink() -> AgentOSHttpSink | None:
+    """The sink that the environment asks for, or None."""
+    return AgentOSHttpSink() if discovery.configured("ingest") else None
+
+
+def _shortened(line: bytes, room: int) -> bytes:
+    """An event with its texts cut until it fits."""
+    host = line.rfind(b',"host":')
+    tail = line[host:] if host > 0 else b""
+    event = decode(line[:host] + b"}" if host > 0 else line)
+    longest = 32_000
+    while longest >= _SHORTEST:
+        event.payload = truncate(event.payload, longest)
+        line = encode(event)
+        if len(line) + len(tail) <= room:
+            break
+        longest //= 2
+    return line[:-1] + tail if tail else line
+
+
+def _retry_after(value: str | None) -> float | None:
+    """The seconds of a ``Retry-After`` header: a number, or a date."""
+    if not value:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (TypeError, ValueError):
+        return None
+
+
+def _user_agent() -> str:
+    return f"computer-agent-py/{metadata.version('computer-agent-py')}"
