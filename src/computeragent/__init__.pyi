@@ -11,7 +11,6 @@ from claude_agent_sdk import (
     CanUseTool as CanUseTool,
     CanUseToolShadowedWarning as CanUseToolShadowedWarning,
     ClaudeAgentOptions as ClaudeAgentOptions,
-    ClaudeSDKClient as ClaudeSDKClient,
     ClaudeSDKError as ClaudeSDKError,
     ContentBlock as ContentBlock,
     ContextUsageCategory as ContextUsageCategory,
@@ -153,7 +152,6 @@ from claude_agent_sdk import (
     list_subagents as list_subagents,
     list_subagents_from_store as list_subagents_from_store,
     project_key_for_directory as project_key_for_directory,
-    query as query,
     rename_session as rename_session,
     rename_session_via_store as rename_session_via_store,
     tag_session as tag_session,
@@ -176,9 +174,16 @@ from computeragent.chat_input import (
 from computeragent.chat_result import (
     ChatResult as ChatResult,
 )
+from computeragent.claude.client import (
+    ClaudeSDKClient as ClaudeSDKClient,
+)
+from computeragent.claude.query import (
+    query as query,
+)
 from computeragent.errors import (
     ComputerAgentError as ComputerAgentError,
     EngineError as EngineError,
+    GuardrailError as GuardrailError,
     HarnessError as HarnessError,
     HarnessProtocolError as HarnessProtocolError,
     TurnFailedError as TurnFailedError,
@@ -196,6 +201,7 @@ from computeragent.plugins import (
     register_engine as register_engine,
     register_identity_loader as register_identity_loader,
     register_session_store as register_session_store,
+    register_sink as register_sink,
     register_substrate as register_substrate,
     resolve_engine as resolve_engine,
     resolve_identity_loader as resolve_identity_loader,
@@ -220,6 +226,26 @@ from computeragent.protocol_types import (
 )
 from computeragent.substrates import (
     LocalSubstrate as LocalSubstrate,
+)
+from computeragent.telemetry.config import (
+    configure as configure,
+    get_config as get_config,
+    get_pipeline as get_pipeline,
+    shutdown as shutdown,
+)
+from computeragent.telemetry.event import (
+    TelemetryEvent as TelemetryEvent,
+)
+from computeragent.telemetry.middleware import (
+    GuardrailFilter as GuardrailFilter,
+    PiiRedactor as PiiRedactor,
+)
+from computeragent.telemetry.pipeline import (
+    Pipeline as Pipeline,
+)
+from computeragent.telemetry.protocols import (
+    TelemetryMiddleware as TelemetryMiddleware,
+    TelemetrySink as TelemetrySink,
 )
 from computeragent.wire.events import (
     HarnessEvent as HarnessEvent,

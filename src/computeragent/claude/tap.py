@@ -15,8 +15,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from computeragent.errors import GuardrailError
-from computeragent.settings import setting
 from computeragent.logs import Logger
+from computeragent.settings import setting
 from computeragent.telemetry.config import get_config, get_pipeline
 from computeragent.telemetry.described import credential_holders, described
 from computeragent.telemetry.event import TelemetryEvent, new_session_id

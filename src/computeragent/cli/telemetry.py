@@ -40,8 +40,8 @@ def stats(args: argparse.Namespace) -> int:
         print("nothing waits: no process has a spool", file=sys.stderr)
         return 0
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("SPOOL", "PROCESS", "SESSIONS", "SIZE", "WAITING"):
-        table.add_column(name, justify="right" if name in {"SESSIONS", "SIZE", "WAITING"} else "left", no_wrap=True)
+    for name in ("SPOOL", "PROCESS", "OPEN", "SIZE", "WAITING"):
+        table.add_column(name, justify="right" if name in {"OPEN", "SIZE", "WAITING"} else "left", no_wrap=True)
     table.add_column("FOR", overflow="fold")
     for state in states:
         first = [state.path.stem, "running" if state.live else "gone", str(state.open_sessions), _size(state.size)]
@@ -50,7 +50,9 @@ def stats(args: argparse.Namespace) -> int:
             first = ["", "", "", ""]
     terminal().print(table)
     if any(not state.live and any(state.waiting.values()) for state in states):
-        print("what processes that are gone left behind is sent by the next one, or now: computeragent telemetry replay")
+        print(
+            "what processes that are gone left behind is sent by the next one, or now: computeragent telemetry replay"
+        )
     return 0
 
 
@@ -76,6 +78,8 @@ def tail(args: argparse.Namespace) -> int:
 
 def replay(args: argparse.Namespace) -> int:
     """Send what was left behind, or a recorded session."""
+    if args.to and not args.session_id:
+        return _write_waiting(args.to)
     sinks = [JsonlSink(args.to)] if args.to else auto_sinks()
     if not sinks:
         raise NotFoundError(
@@ -99,6 +103,18 @@ def replay(args: argparse.Namespace) -> int:
     finally:
         pipeline.close(1.0)
     print("delivered", file=sys.stderr)
+    return 0
+
+
+def _write_waiting(file: str) -> int:
+    """Write what is in the spools to a file; it stays there for its destinations."""
+    sink = JsonlSink(file)
+    written = 0
+    for spooled in read_spools(home("spool"), {}):
+        asyncio.run(sink.emit(decode(spooled.data)))
+        written += 1
+    asyncio.run(sink.aclose())
+    print(f"wrote {written} events to {file}; they stay in the spools", file=sys.stderr)
     return 0
 
 
@@ -131,5 +147,3 @@ def _failing(pipeline: Pipeline) -> str:
 
 def _size(octets: int) -> str:
     return f"{octets / 1024:.0f} kB" if octets < 1024 * 1024 else f"{octets / 1024 / 1024:.1f} MB"
-
-

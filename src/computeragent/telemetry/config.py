@@ -157,7 +157,7 @@ def get_config() -> TelemetryConfig:
 
 async def shutdown(timeout: float = 5.0) -> None:
     """Flush and close the process's pipeline; the next use builds another one. Works under asyncio and trio."""
-    global _pipeline, _config  # noqa: PLW0603 - one pipeline per process is the point
+    global _pipeline, _config
     with _lock:
         made, _pipeline, _config = _pipeline, None, TelemetryConfig()
     if made is not None:
@@ -200,7 +200,7 @@ def bind_sinks(sinks: Sequence[object], config: TelemetryConfig | None = None) -
 
 
 def _install(made: Pipeline, config: TelemetryConfig, *, automatic: bool = False) -> Pipeline:
-    global _pipeline, _config, _automatic  # noqa: PLW0603
+    global _pipeline, _config, _automatic
     with _lock:
         before, _pipeline, _config, _automatic = _pipeline, made, config, automatic
     if before is not None:

@@ -17,6 +17,8 @@ from computeragent.telemetry.spool import Spool, adopt, orphans
 from computeragent.wire.encoding import from_json, to_json
 
 RETRY_DISK = 30.0
+FORGET_AFTER = 14 * 86_400.0
+"""Seconds that the spool of a dead process waits for one that has its destinations."""
 IN_MEMORY = 16 * 1024 * 1024
 """What is kept in memory while the disk fails."""
 _log = Logger("spool")
@@ -143,6 +145,10 @@ class Storage:
                 wanted = []
             if wanted:
                 found.append(spool)
+            elif time.time() - path.stat().st_mtime > FORGET_AFTER:
+                waiting = max((spool.pending(name) for name in spool.sinks), default=0)
+                _log.warn("orphan_forgotten", file=path.name, events=waiting, destinations=", ".join(spool.sinks))
+                spool.close(delete=True)
             else:
                 _close(spool)
         return found

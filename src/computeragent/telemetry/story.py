@@ -16,9 +16,10 @@ Payloads (absent rather than null where upstream does not say):
   (of the turn), cost_source (``engine``, ``estimate`` with price_table, or ``unknown``), is_error, subtype, result,
   model_usage, permission_denials, turn_index and upstream's other result fields.
 - ``policy_decision``: engine, decision, reason, latency_ms, tool_name, tool_use_id, principal_id, rule.
-- ``session_ended``: is_error, subtype (the last result's; ``no_result``; ``cancelled`` when the caller left before it;
-  ``error``, or the harness's error code; a guard's ``budget_exceeded`` or ``content_blocked``; ``process_lost``), result, num_turns, total_cost_usd,
-  duration_ms, usage (of the session), upstream_session_id, error_type, error_message, permission_denials.
+- ``session_ended``: is_error, subtype, result, num_turns, total_cost_usd, duration_ms, usage (of the session),
+  upstream_session_id, error_type, error_message, permission_denials. The subtype is the last result's, or ``no_result``;
+  ``cancelled`` when the caller left before it; ``error``, or the harness's error code; a guard's ``budget_exceeded`` or
+  ``content_blocked``; ``process_lost``.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from computeragent.telemetry.bounds import truncate
 from computeragent.telemetry.event import TelemetryEvent
 from computeragent.telemetry.protocols import Trip
 
-ContentFilter = Callable[[TelemetryEvent], TelemetryEvent | None | Awaitable[TelemetryEvent | None]]
+ContentFilter = Callable[[TelemetryEvent], TelemetryEvent | Awaitable[TelemetryEvent | None] | None]
 """Returns the event, another one in its place, or None where the content must not be."""
 
 _SESSIONS = 10_000
@@ -68,6 +68,7 @@ class GuardrailFilter:
         return self._trips.get(session_id)
 
     async def __call__(self, event: TelemetryEvent) -> TelemetryEvent | None:
+        """Shape one event, and judge its session by it."""
         if not self._is_allowed(event):
             return None
         self._check_cost(event)

@@ -57,6 +57,7 @@ class PiiRedactor:
         return f"PiiRedactor({self._redactor!r})"
 
     async def __call__(self, event: TelemetryEvent) -> TelemetryEvent | None:
+        """Redact one event, in place."""
         payload = event.payload
         if event.kind == "assistant_message" and "parent_tool_use_id" not in payload:
             payload = self._joined(event.session_id, payload)

@@ -45,8 +45,8 @@ class AgentOSHttpSink:
         timeout: Seconds that a request may take.
 
     Each event keeps its ``event_id``, by which the server drops what it has. Where the server refuses a batch for good
-    (400, 422), the event to blame is found, dropped, counted in `refused` and logged; a body that is too large is split.
-    Everything else is tried again.
+    (400, 422), the event to blame is found, dropped, counted in `refused` and logged; a body that is too large is
+    split. Everything else is tried again.
 
     """
 
