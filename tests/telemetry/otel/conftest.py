@@ -22,7 +22,13 @@ _OURS = (
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
-        if name.startswith(_OURS) or name in {"TRACEPARENT", "http_proxy", "HTTP_PROXY", "REQUESTS_CA_BUNDLE"}:
+        if name.startswith(_OURS) or name in {
+            "TRACEPARENT",
+            "http_proxy",
+            "HTTP_PROXY",
+            "REQUESTS_CA_BUNDLE",
+            "CURL_CA_BUNDLE",
+        }:
             monkeypatch.delenv(name)
 
 

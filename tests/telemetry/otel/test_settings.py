@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import importlib
+import ipaddress
 import json
 import subprocess
 import sys
 import types
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from computeragent.telemetry.protocols import SpooledSink, TelemetrySink
 from computeragent.telemetry.sinks.otel import OtelSettings, OtelSink, auto_sink
 from computeragent.telemetry.sinks.otel.settings import public, signal_url
 
@@ -368,17 +371,42 @@ def test_batches_are_of_the_size_and_age_that_are_asked_for(
     assert sizes == [3, 1]
 
 
-def test_a_certificate_of_ones_own_is_checked(
+def self_signed(path: Path) -> None:
+    """A certificate for the loopback address, and its key, in one file."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "collector")])
+    now = datetime.now(UTC)
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    made = x509.CertificateBuilder(name, name, key.public_key(), 7, now, now + timedelta(days=1))
+    made = made.add_extension(address, critical=False)
+    made = made.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    form = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    path.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, *form)
+        + made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    )
+
+
+def test_a_certificate_of_ones_own_is_trusted_where_it_is_named(
     tmp_path: Path, collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The variable reaches the connection: a file that is no certificate is refused, with nothing sent."""
-    bad = tmp_path / "ca.pem"
-    bad.write_text("not a certificate", "utf-8")
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", str(tmp_path / "missing.pem"))
-    sink = OtelSink(endpoint="https://127.0.0.1:1")
-    with pytest.raises(OSError, match=r"could not be|cannot be"):
-        sink.deliver(one_turn().batch())
-    sink.close()
+    pytest.importorskip("cryptography")
+    certificate, other = tmp_path / "collector.pem", tmp_path / "other.pem"
+    self_signed(certificate)
+    self_signed(other)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(other))  # what the machine trusts does not go before it
+    with serving(collector, certificate=certificate) as url:
+        stranger = OtelSink(endpoint=url)
+        with pytest.raises(ConnectionError, match="SSLError"):
+            stranger.deliver(one_turn().batch())
+        stranger.close()
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", str(certificate))
+        exported(endpoint=url)
+    assert len(collector.spans) == 4
 
 
 def test_grpc_is_http_with_a_warning_where_it_is_not_installed(
@@ -412,6 +440,31 @@ def test_grpc_is_used_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4317")
     exported()
     assert [each["endpoint"] for each in made] == ["http://127.0.0.1:4317"] * 2
+
+
+# ── The interface ──
+
+
+def test_it_is_a_sink_of_both_kinds() -> None:
+    assert isinstance(OtelSink(), TelemetrySink)
+    assert isinstance(OtelSink(), SpooledSink)
+
+
+def test_names_that_others_import_are_there() -> None:
+    from computeragent.telemetry.sinks import content, otel
+
+    assert otel.INSTRUMENTATION_SCOPE_NAME == "@computeragent/observability"
+    assert otel.GEN_AI_USAGE_CACHE_CREATION_INPUT_TOKENS == "gen_ai.usage.cache_creation.input_tokens"
+    assert otel.METRIC_TOKEN_USAGE == "gen_ai.client.token.usage"
+    assert otel.METRIC_OPERATION_DURATION == "gen_ai.client.operation.duration"
+    assert otel.METRIC_COST_USD == otel.COMPUTERAGENT_USAGE_COST_USD == "computeragent.usage.cost_usd"
+    assert tuple(4**power for power in range(14)) == otel.TOKEN_USAGE_BUCKETS
+    assert tuple(round(0.01 * 2**power, 2) for power in range(14)) == otel.OPERATION_DURATION_BUCKETS
+    assert otel.COST_USD_BUCKETS[0] == 0.0001
+    assert otel.MAX_TRACKED_SESSIONS == 10_000
+    assert content.GEN_AI_INPUT_MESSAGES == "gen_ai.input.messages"
+    assert content.EVENT_GEN_AI_CLIENT_INFERENCE_OPERATION_DETAILS == "gen_ai.client.inference.operation.details"
+    assert set(otel.__all__) <= set(vars(otel))
 
 
 # ── Nowhere to go ──

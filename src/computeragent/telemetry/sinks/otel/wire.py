@@ -63,6 +63,8 @@ class GuardedSession(requests.Session):
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         """Send a request, once."""
         self.failure = None
+        if self.verify is not True:  # a certificate that OTEL_* names goes before REQUESTS_CA_BUNDLE
+            kwargs["verify"] = self.verify
         if self._gateway:
             for name in [name for name in request.headers if name.lower() not in _OUR_HEADERS]:
                 del request.headers[name]
