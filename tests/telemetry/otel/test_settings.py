@@ -315,6 +315,14 @@ def test_a_signal_may_be_turned_off(
     assert {each.signal for each in collector.requests} == {"traces", "metrics"} - {signal}
 
 
+def test_what_is_turned_off_is_off_wherever_the_rest_goes(
+    collector: Collector, endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
+    exported(endpoint=endpoint, exporter="otlp-http")
+    assert {each.signal for each in collector.requests} == {"traces"}
+
+
 def test_limits_of_spans_are_kept(collector: Collector, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "4")
     monkeypatch.setenv("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "5")
@@ -499,6 +507,7 @@ async def test_the_console_is_stderr_and_a_line_for_each(
     assert out == ""
     lines = err.splitlines()
     assert len([line for line in lines if line.startswith("[otel] span")]) == 4
+    assert any(line.startswith("[otel] metric") for line in lines) == (way != "variable")
     assert any("'invoke_agent reviewer' 3.500s" in line and "cost_usd=0.02" in line for line in lines)
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from computeragent.telemetry.seen import Block
-from computeragent.telemetry.sinks.otel import OtelSink
+from computeragent.telemetry.seen import Block, System
+from computeragent.telemetry.sinks.otel import OtelSink, names
 from computeragent.telemetry.trace_context import Parent, ids_of
 
 from .collector import Collector
@@ -138,6 +138,30 @@ def test_an_estimated_price_says_by_which_table(collector: Collector, endpoint: 
     assert root["computeragent.usage.cost_usd"] > 0
     assert root["computeragent.usage.cost_source"] == "estimate"
     assert root["computeragent.usage.price_table"].startswith("genai-prices ")
+
+
+def test_a_model_that_nobody_named_is_the_one_that_the_cli_says(collector: Collector, endpoint: str) -> None:
+    told = Teller(model=None).prompt(0).see(0.1, System("init", {"model": "claude-opus-4-5"}))
+    deliver(OtelSink(endpoint=endpoint), told.says(1, "msg_1", "Hello.").result(2).end(3))
+    assert named(collector, "invoke_agent reviewer")["attributes"]["gen_ai.request.model"] == "claude-opus-4-5"
+    assert named(collector, "chat claude-opus-4-5")
+
+
+@pytest.mark.parametrize(
+    ("engine", "model", "provider"),
+    [
+        (None, None, "anthropic"),
+        ("claude-agent-sdk", "sonnet", "anthropic"),
+        ("gitagent", "openai:gpt-5", "openai"),
+        ("gitagent", "gpt-5", "openai"),
+        ("deepagents", "google:gemini-2.5-pro", "gcp.gemini"),
+        ("claude-agent-sdk", "us.anthropic.claude-sonnet-4-5-v1:0", "aws.bedrock"),
+        ("claude-agent-sdk", "claude-sonnet-4-5@20250929", "gcp.vertex_ai"),
+        ("acp", "something", "acp"),
+    ],
+)
+def test_the_provider_is_named_as_the_conventions_name_it(engine: str | None, model: str | None, provider: str) -> None:
+    assert names.provider(engine, model) == provider
 
 
 # ── How turns end ──

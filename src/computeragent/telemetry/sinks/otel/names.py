@@ -134,11 +134,14 @@ _ENGINES = {"claude-agent-sdk": "anthropic", "gitagent": "anthropic"}
 
 def provider(engine: str | None, model: str | None) -> str:
     """The provider's name as the conventions list it: what the model's name says, else the engine's own provider."""
-    if model and ":" in model:
-        prefix = model.partition(":")[0].lower()
+    if model:
+        prefix = model.partition(":")[0].lower() if ":" in model else ""
         if prefix in _PREFIXES:
             return _PREFIXES[prefix]
-    if model:
+        if "anthropic.claude" in model:  # as Bedrock names it
+            return "aws.bedrock"
+        if model.startswith("claude") and "@" in model:  # as Vertex names it
+            return "gcp.vertex_ai"
         for family, name in _FAMILIES.items():
             if model.startswith(family):
                 return name

@@ -241,22 +241,25 @@ def _asked(signal: Signal) -> str | None:
 def _route(signal: Signal, given: OtelSettings, gateway: str | None, fallback: Kind) -> Route:
     if given.exporter == "console":
         return Route("console")
-    base = given.endpoint or gateway
-    asked = _asked(signal) if given.exporter is None else None
-    if asked in {"none", "console"} and not given.endpoint:
-        return Route("console" if asked == "console" else "none")
-    if base:
-        return Route("otlp", signal_url(base, signal))
-    variable = f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT"
+    asked = _asked(signal)
+    if asked == "none":
+        return Route("none")
+    if given.endpoint:
+        return Route("otlp", signal_url(given.endpoint, signal))
+    if asked == "console" and given.exporter is None:
+        return Route("console")
+    if gateway:
+        return Route("otlp", signal_url(gateway, signal))
     kind: Kind = "grpc" if given.exporter is None and _protocol(signal) == "grpc" and has_grpc() else "otlp"
-    if os.environ.get(variable):  # by the specification it is used as it is
-        return Route(kind, os.environ[variable])
+    own = os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT")
+    if own:  # by the specification it is used as it is
+        return Route(kind, own)
     general = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
     if general:
         return Route(kind, general if kind == "grpc" else signal_url(general, signal))
     if given.exporter == "otlp-http" or asked == "otlp":
-        return Route(kind, None)
-    return Route("none" if _otlp_configured() else fallback)
+        return Route(kind)
+    return Route("none" if _otlp_configured() or any(map(_asked, SIGNALS)) else fallback)
 
 
 def _temporality(given: Temporality | None) -> Temporality:

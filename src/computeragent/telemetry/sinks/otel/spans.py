@@ -269,9 +269,13 @@ class SpanBuilder:
             say(thread.pending, "user", content.text_part(text))
 
     def _system_message(self, session: Session, event: TelemetryEvent, at: int) -> None:
-        data = event.payload.get("data")
-        if event.payload.get("subtype") == "init" and isinstance(data, dict):
-            session.model = session.model or data.get("model")  # pyright: ignore[reportUnknownMemberType]
+        data: Json | None = event.payload.get("data")
+        if session.model is not None or event.payload.get("subtype") != "init" or not isinstance(data, dict):
+            return
+        session.model = data.get("model")  # the CLI's default, which nobody had to name
+        if session.turn is not None and session.model is not None:
+            session.turn.dimensions[names.GEN_AI_REQUEST_MODEL] = session.model
+            session.turn.span.set_attribute(names.GEN_AI_REQUEST_MODEL, session.model)
 
 
 def _above(place: Place) -> Context:
