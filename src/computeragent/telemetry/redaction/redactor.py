@@ -82,12 +82,13 @@ class Redactor:
 
     def redact_text(self, text: str, hint: str = "") -> str:
         """One text, redacted. `hint` is the name it stands under, such as ``phone``."""
+        found = self._engine.find(text, hint)
         # what a replacement leaves side by side may be a finding itself; again until nothing is found
         for _ in range(_ROUNDS):
-            found = self._engine.find(text, hint)
             if not found:
-                return text
-            text = self._applied(text, found)
+                break
+            text, changed = self._applied(text, found)
+            found = self._engine.find_near(text, changed, hint)
         return text
 
     def redact_joined(self, parts: Sequence[str]) -> list[str]:
@@ -121,15 +122,20 @@ class Redactor:
             )
         return TOKEN.sub(lambda match: vault.get(match.group()) or match.group(), text)
 
-    def _applied(self, text: str, found: list[Finding]) -> str:
+    def _applied(self, text: str, found: list[Finding]) -> tuple[str, list[tuple[int, int]]]:
+        """The text with the findings replaced, and where the replacements are."""
         parts: list[str] = []
-        place = 0
+        changed: list[tuple[int, int]] = []
+        place = shift = 0
         for one in found:
             parts.append(text[place : one.start])
             parts.append(self._replace(one.kind, text[one.start : one.end]))
             place = one.end
+            start = one.start + shift
+            changed.append((start, start + len(parts[-1])))
+            shift += len(parts[-1]) - (one.end - one.start)
         parts.append(text[place:])
-        return "".join(parts)
+        return "".join(parts), changed
 
     def _spread(self, joined: str, pieces: list[str], found: list[Finding]) -> list[str]:
         """The findings taken out of every piece they touch; the replacement goes where each begins."""

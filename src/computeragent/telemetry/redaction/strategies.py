@@ -23,6 +23,10 @@ Replace = Callable[[str, str], str]
 _KIND = "|".join(sorted(KINDS))
 PLACEHOLDER: Pattern[str] = regex(rf"\[(?:REDACTED:(?:{_KIND})|(?:HASH|TOKEN):(?:{_KIND}):[g-v]{{20}})\]")
 """What was put in the place of a finding, by any strategy."""
+PLACEHOLDER_HEADS = ("[REDACTED:", "[HASH:", "[TOKEN:")
+"""What every placeholder begins with."""
+LONGEST_PLACEHOLDER = len("[REDACTED:::]") + max(map(len, KINDS)) + 20
+"""No placeholder is longer."""
 TOKEN: Pattern[str] = regex(rf"\[TOKEN:(?:{_KIND}):[g-v]{{20}}\]")
 """What `Redactor.restore` can undo."""
 # Letters only, beyond those of hex: no detector can take a digest for a number or a key.
