@@ -63,6 +63,7 @@ OWN_NAMES = {
         "SubstrateHandle",
     ],
     "substrates": ["LocalSubstrate"],
+    "telemetry.audit": ["AuditSink"],
     "telemetry.config": ["configure", "get_config", "get_pipeline", "shutdown"],
     "telemetry.event": ["TelemetryEvent"],
     "telemetry.middleware": ["GuardrailFilter", "PiiRedactor"],

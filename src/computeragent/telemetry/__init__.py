@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from computeragent.telemetry.config import TelemetryConfig as TelemetryConfig
+    from computeragent.telemetry.audit import AuditSink as AuditSink
     from computeragent.telemetry.config import configure as configure
+    from computeragent.telemetry.config import configure_otel as configure_otel
     from computeragent.telemetry.config import get_config as get_config
     from computeragent.telemetry.config import get_pipeline as get_pipeline
     from computeragent.telemetry.config import shutdown as shutdown
@@ -22,14 +24,18 @@ if TYPE_CHECKING:
     from computeragent.telemetry.protocols import SpooledSink as SpooledSink
     from computeragent.telemetry.protocols import TelemetryMiddleware as TelemetryMiddleware
     from computeragent.telemetry.protocols import TelemetrySink as TelemetrySink
+    from computeragent.telemetry.sinks import MongoTelemetry as MongoTelemetry
+    from computeragent.telemetry.sinks import OtelAuditSink as OtelAuditSink
     from computeragent.telemetry.spool import Spooled as Spooled
 
 _HOME_OF = {
-    "config": ["TelemetryConfig", "configure", "get_config", "get_pipeline", "shutdown"],
+    "audit": ["AuditSink"],
+    "config": ["TelemetryConfig", "configure", "configure_otel", "get_config", "get_pipeline", "shutdown"],
     "event": ["EventKind", "TelemetryEvent", "new_session_id"],
     "middleware": ["GuardrailFilter", "PiiRedactor"],
     "pipeline": ["Pipeline"],
     "protocols": ["BatchLimits", "RetryLater", "SpooledSink", "TelemetryMiddleware", "TelemetrySink"],
+    "sinks": ["MongoTelemetry", "OtelAuditSink"],
     "spool": ["Spooled"],
 }
 _MODULES = {name: module for module, names in _HOME_OF.items() for name in names}

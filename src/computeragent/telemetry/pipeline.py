@@ -7,13 +7,12 @@ to the spool what has to survive, and hands plain sinks their copy. Whatever hap
 from __future__ import annotations
 
 import atexit
-import copy
 import os
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -356,10 +355,11 @@ class Pipeline:
                 self._count("spool", error)
             if ended:
                 self._notify(hurry=True)
-        for index, feeder in enumerate(self.feeders):
-            for event in events:
-                # each sink has an event of its own: what one of them changes, no other sees
-                feeder.put(event if index == 0 else copy.copy(event))
+        # Each sink has events of its own, made before any sink sees one: what one of them changes, no other sees.
+        copies = [[replace(event, payload=dict(event.payload)) for event in events] for _ in self.feeders[1:]]
+        for feeder, its_own in zip(self.feeders, [events, *copies], strict=False):
+            for event in its_own:
+                feeder.put(event)
 
     def _notify(self, *, hurry: bool = False) -> None:
         for shipper in self.shippers:

@@ -17,9 +17,9 @@ Payloads (absent rather than null where upstream does not say):
   model_usage, permission_denials, turn_index and upstream's other result fields.
 - ``policy_decision``: engine, decision, reason, latency_ms, tool_name, tool_use_id, principal_id, rule.
 - ``session_ended``: is_error, subtype, result, num_turns, total_cost_usd, duration_ms, usage (of the session),
-  upstream_session_id, error_type, error_message, permission_denials. The subtype is the last result's, or ``no_result``;
-  ``cancelled`` when the caller left before it; ``error``, or the harness's error code; a guard's ``budget_exceeded`` or
-  ``content_blocked``; ``process_lost``.
+  upstream_session_id, error_type, error_message, permission_denials. The subtype is that of the last result, or
+  ``no_result``; ``cancelled`` when the caller left before it; ``error``, or the harness's error code; a guard's
+  ``budget_exceeded`` or ``content_blocked``; ``process_lost``.
 """
 
 from __future__ import annotations

@@ -65,6 +65,7 @@ class Engine:
         self._extra = extra
         self._ignored = ignored
         self._pause = pause
+        self._use_re2 = use_re2
         self._gate: Gate = (with_re2() if use_re2 else None) or without_re2
 
     def find(self, text: str, hint: str = "", *, whole: bool = True) -> list[Finding]:
@@ -72,7 +73,7 @@ class Engine:
 
         `whole` says that the text is a value of its own, and not cut out of one.
         """
-        found = list(self._known.find(text)) if len(self._known) else []
+        found = self._known.find(text, use_re2=self._use_re2) if len(self._known) else []
         for extra in self._extra:
             found.extend(Finding("CUSTOM", start, end) for start, end in extra.spans(text))
         taken = self._taken(text) if "[" in text else []

@@ -6,7 +6,8 @@ Without it every family has a look of its own that is cheap enough, through byte
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
 
@@ -61,17 +62,9 @@ def without_re2(text: str) -> frozenset[str]:
 @cache
 def with_re2() -> Gate | None:
     """A gate that reads the text once, or None when google-re2 is not installed."""
-    try:
-        re2: Any = importlib.import_module("re2")
-    except ImportError:
+    patterns = _compiled(pattern for _, pattern in _NEEDED)
+    if patterns is None:
         return None
-    options: Any = re2.Options()
-    options.max_mem = 64 << 20
-    options.log_errors = False
-    patterns: Any = re2.Set.SearchSet(options)
-    for _, pattern in _NEEDED:
-        patterns.Add(pattern)
-    patterns.Compile()
     families = [family for family, _ in _NEEDED]
     nothing: frozenset[str] = frozenset()
 
@@ -80,3 +73,31 @@ def with_re2() -> Gate | None:
         return frozenset(families[index] for index in matched) if matched else nothing
 
     return gate
+
+
+def literals(words: Iterable[str]) -> Callable[[str], bool] | None:
+    """A look whether any of these words is in a text, or None when google-re2 is not installed."""
+    patterns = _compiled(["|".join(re.escape(word.encode("utf-8", "replace").decode()) for word in words)])
+    if patterns is None:
+        return None
+
+    def gate(text: str) -> bool:
+        return bool(patterns.Match(text.encode("utf-8", "replace")))
+
+    return gate
+
+
+def _compiled(patterns: Iterable[str]) -> Any:
+    """The patterns as one set that tells which of them match, or None when google-re2 is not installed."""
+    try:
+        re2: Any = importlib.import_module("re2")
+    except ImportError:
+        return None
+    options: Any = re2.Options()
+    options.max_mem = 64 << 20
+    options.log_errors = False
+    compiled: Any = re2.Set.SearchSet(options)
+    for pattern in patterns:
+        compiled.Add(pattern)
+    compiled.Compile()
+    return compiled

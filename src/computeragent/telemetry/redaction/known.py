@@ -14,9 +14,11 @@ from typing import Any, cast
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
 from computeragent.telemetry.redaction.findings import Finding
+from computeragent.telemetry.redaction.gate import literals
 from computeragent.telemetry.redaction.secrets import is_secret_name, is_secret_value
 
 _PROBE = 6
+_WINDOW = 64 * 1024
 _RARITY = {**dict.fromkeys("etaoinshrdlu", 9), **dict.fromkeys("cmwfgypbv", 7), **dict.fromkeys("kjxqz", 5)}
 _AUTH_SCHEMES = frozenset({"bearer", "basic", "token", "bot", "apikey", "digest"})
 
@@ -55,10 +57,10 @@ class KnownValues:
     def __repr__(self) -> str:
         return f"KnownValues({len(self._values)} values)"
 
-    def find(self, text: str) -> list[Finding]:
+    def find(self, text: str, *, use_re2: bool = True) -> list[Finding]:
         """Where any of them stands in `text`, in any form."""
         index = self._index
-        return index.find(text) if index else []
+        return index.find(text, use_re2=use_re2) if index else []
 
     def _replace(self, values: frozenset[str]) -> None:
         # a scan under way keeps the index that it began with
@@ -76,20 +78,35 @@ class _Index:
             offset = _rarest(form)
             self._by_probe[form[offset : offset + _PROBE]].append((offset, form))
         self._pattern = _trie(self._by_probe)
+        self._gate = literals(self._by_probe)
 
     def __repr__(self) -> str:
         return f"_Index({len(self._by_probe)} probes)"
 
-    def find(self, text: str) -> list[Finding]:
+    def find(self, text: str, *, use_re2: bool) -> list[Finding]:
         found: list[Finding] = []
         place = 0
-        while match := self._pattern.search(text, place):
+        reached = 0
+        size = len(text)
+        # in windows, so that no look takes long; a probe over the edge belongs to the next one
+        while reached < size:
+            window = reached
+            reached = min(size, window + _WINDOW)
+            place = max(place, window)
+            stop = min(size, reached + _PROBE - 1)
+            if use_re2 and self._gate and not self._gate(text[window:stop]):
+                continue
+            place = self._window(text, place, reached, stop, found)
+        return found
+
+    def _window(self, text: str, place: int, reached: int, stop: int, found: list[Finding]) -> int:
+        while (match := self._pattern.search(text, place, stop)) and match.start() < reached:
             start = match.start()
             place = start + 1
             for offset, form in self._by_probe[match.group()]:
                 if start >= offset and text.startswith(form, start - offset):
                     found.append(Finding("KNOWN_VALUE", start - offset, start - offset + len(form)))
-        return found
+        return place
 
 
 def forms(value: str) -> Iterator[str]:

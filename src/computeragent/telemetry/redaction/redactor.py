@@ -16,7 +16,7 @@ from computeragent.telemetry.redaction.known import KnownValues
 from computeragent.telemetry.redaction.paths import PathRules
 from computeragent.telemetry.redaction.strategies import PLACEHOLDER, TOKEN, Strategy, replacement
 from computeragent.telemetry.redaction.vault import Vault
-from computeragent.telemetry.redaction.walk import Walk
+from computeragent.telemetry.redaction.walk import Walk, may_be_json
 
 IGNORED_NETWORKS = ("127.0.0.0/8", "0.0.0.0/8", "224.0.0.0/3", "::1/128", "::/128", "ff00::/8")
 """Addresses that are nobody's: loopback, unspecified, multicast, and the upper range where netmasks are."""
@@ -78,6 +78,8 @@ class Redactor:
 
     def redact(self, value: Any) -> Any:
         """The value without what is sensitive: a copy where something changed, else the same object."""
+        if type(value) is str and not (self._allow or self._deny or may_be_json(value)):
+            return self.redact_text(value)  # as the walk would, without its set-up
         return Walk(self.redact_text, self._replace, self._kinds, self._allow, self._deny).run(value)
 
     def redact_text(self, text: str, hint: str = "") -> str:

@@ -93,7 +93,7 @@ class Walk:
         kind = self._named_secret(value, where.key)
         if kind:
             return self._replace(kind, value)
-        return self._json(value, where) if value[:1] in '{["' or value[:1].isspace() else self._text(value, where.key)
+        return self._json(value, where) if may_be_json(value) else self._text(value, where.key)
 
     def _named_secret(self, value: str, key: str) -> str | None:
         """The kind of a value that is secret for the name it stands under."""
@@ -245,6 +245,11 @@ class Walk:
             return value
         redacted = self._string(spelled, where)
         return value if redacted == spelled else redacted
+
+
+def may_be_json(text: str) -> bool:
+    """Whether a text begins as JSON does that holds texts."""
+    return text[:1] in '{["' or text[:1].isspace()
 
 
 def _is_container(value: object) -> bool:

@@ -9,9 +9,18 @@ if TYPE_CHECKING:
     from computeragent.telemetry.sinks.agentos import AgentOSHttpSink as AgentOSHttpSink
     from computeragent.telemetry.sinks.console import ConsoleSink as ConsoleSink
     from computeragent.telemetry.sinks.jsonl import JsonlSink as JsonlSink
+    from computeragent.telemetry.sinks.mongo import MongoTelemetry as MongoTelemetry
+    from computeragent.telemetry.sinks.otel import OtelAuditSink as OtelAuditSink
     from computeragent.telemetry.sinks.otel import OtelSink as OtelSink
 
-_HOME_OF = {"AgentOSHttpSink": "agentos", "ConsoleSink": "console", "JsonlSink": "jsonl", "OtelSink": "otel"}
+_HOME_OF = {
+    "AgentOSHttpSink": "agentos",
+    "ConsoleSink": "console",
+    "JsonlSink": "jsonl",
+    "MongoTelemetry": "mongo",
+    "OtelAuditSink": "otel",
+    "OtelSink": "otel",
+}
 
 
 def __getattr__(name: str) -> Any:

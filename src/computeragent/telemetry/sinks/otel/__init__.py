@@ -65,6 +65,9 @@ from computeragent.telemetry.sinks.otel.names import (
 from computeragent.telemetry.sinks.otel.settings import OtelSettings
 from computeragent.telemetry.sinks.otel.sink import OtelSink, auto_sink
 
+OtelAuditSink = OtelSink
+"""The name of an `OtelSink` among the ``audit_sinks`` of a harness."""
+
 __all__ = [
     "COMPUTERAGENT_AGENT_ID",
     "COMPUTERAGENT_AGENT_SHA",
@@ -124,6 +127,7 @@ __all__ = [
     "POLICY_REASON",
     "POLICY_TOOL_NAME",
     "TOKEN_USAGE_BUCKETS",
+    "OtelAuditSink",
     "OtelSettings",
     "OtelSink",
     "auto_sink",
