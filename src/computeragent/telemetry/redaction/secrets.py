@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from re import ASCII, DOTALL, IGNORECASE, Pattern
+from re import ASCII, DOTALL, IGNORECASE
 from re import compile as regex
 
 from computeragent.telemetry.redaction.findings import Finding
@@ -80,7 +80,7 @@ _OPAQUE = regex(r"[\w\-.~+/=%]{8}")
 _COOKIE = regex(r":\s{0,2}[\"']?(?=[\w.\-]{1,64}=)([^\n\"']{8,8192})", ASCII)
 _DSN = regex(r"://([^\s:/@\"'<>\\]{0,256}):([^\s@\"'<>]{1,512})@(?=[\w\[%$])", ASCII)
 _LONGEST_DSN = 3 + 256 + 1 + 512
-_KEY_PIECE = 16 * 1024
+_LONGEST_KEY = 64 * 1024
 _KEY_BEGIN = regex(r"-----BEGIN (?:[A-Z0-9]{1,20} ){0,4}PRIVATE KEY(?: BLOCK)?-----")
 _KEY_BODY = regex(r"[A-Za-z0-9+/=\s\\:,.()\"']*(?:-(?!----)[A-Za-z0-9+/=\s\\:,.()\"']*)*", ASCII)
 _KEY_LINES = regex(r"(?:\s|\\[nr]|[A-Za-z0-9+/=]{16,})*", ASCII)
@@ -230,19 +230,11 @@ def private_keys(text: str) -> Iterator[Finding]:
         if not begin:
             place = text.find("-----BEGIN ", place + 11)
             continue
-        end = _KEY_END.match(text, _follow(_KEY_BODY, text, begin.end()))
-        stop = end.end() if end else _follow(_KEY_LINES, text, begin.end())
+        # no key is longer, and no look may take long
+        most = begin.end() + _LONGEST_KEY
+        body = _KEY_BODY.match(text, begin.end(), most)
+        end = _KEY_END.match(text, body.end()) if body else None
+        lines = _KEY_LINES.match(text, begin.end(), most)
+        stop = end.end() if end else lines.end() if lines else begin.end()
         yield Finding("PRIVATE_KEY", place, stop)
         place = text.find("-----BEGIN ", stop)
-
-
-def _follow(pattern: Pattern[str], text: str, place: int) -> int:
-    """How far a pattern goes on from a place, a piece at a time, so that no look takes long."""
-    while True:
-        stop = min(len(text), place + _KEY_PIECE)
-        found = pattern.match(text, place, stop)
-        reached = found.end() if found else place
-        if reached < stop or stop == len(text):
-            return reached
-        # the dashes at the edge may begin the end of the key, and are looked at with what follows
-        place += len(text[place:reached].rstrip("-")) or _KEY_PIECE
