@@ -385,3 +385,38 @@ async def test_events_that_json_cannot_express_are_told_as_text(tmp_path: Path) 
     assert [one.payload["number"] for one in depot.events] == [1, 2]
     assert depot.events[0].payload["big"] == str(10**30)
     await pipeline.aclose()
+
+
+async def test_a_session_under_way_goes_on_in_the_pipeline_that_takes_over(tmp_path: Path) -> None:
+    first, second = Listener(), Listener()
+    before, after = Pipeline(middleware=[], sinks=[first]), Pipeline(middleware=[], sinks=[second])
+    await before.emit(event(1))
+    before.close(5, successor=after)
+    await before.emit(event(2))
+    await after.flush()
+    assert [one.payload["number"] for one in first.events] == [1]
+    assert [one.payload["number"] for one in second.events] == [2]
+    await after.aclose()
+    await before.emit(event(3))
+    assert after.stats()["dropped"] == 1
+
+
+async def test_nothing_that_middleware_or_a_sink_raises_ends_the_pipeline() -> None:
+    class Leaving(Listener):
+        async def emit(self, event: TelemetryEvent) -> None:
+            if event.payload["number"] == 1:
+                raise asyncio.CancelledError
+            await super().emit(event)
+
+    async def exits(event: TelemetryEvent) -> TelemetryEvent | None:
+        if event.payload["number"] == 0:
+            raise asyncio.CancelledError
+        return event
+
+    sink = Leaving()
+    pipeline = Pipeline(middleware=[exits], sinks=[sink])
+    for number in range(3):
+        await pipeline.emit(event(number))
+    assert await pipeline.flush()
+    assert [one.payload["number"] for one in sink.events] == [2]
+    await pipeline.aclose()

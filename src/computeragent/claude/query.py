@@ -36,8 +36,9 @@ async def query(
             await _close(plain)
         return
     watched: Any = tap.watched(prompt)
-    stream = claude_agent_sdk.query(prompt=watched, options=tap.options(), transport=transport)
+    stream: AsyncIterator[Message] | None = None
     try:
+        stream = claude_agent_sdk.query(prompt=watched, options=tap.options(), transport=transport)
         with tap.span():  # upstream connects in here, and hands the span on to the CLI
             first = await anext(stream, None)
         if first is not None:
@@ -61,7 +62,7 @@ async def query(
         await _close(stream)
 
 
-async def _close(stream: AsyncIterator[Any]) -> None:
+async def _close(stream: object) -> None:
     """Close a generator now, rather than when it is found to be garbage."""
     close = getattr(stream, "aclose", None)
     if close is not None:

@@ -10,7 +10,7 @@ import dataclasses
 import time
 import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -128,9 +128,15 @@ class Tap:
         return dataclasses.replace(options, max_budget_usd=ceiling)
 
     def span(self) -> AbstractContextManager[Any]:
-        """The first turn's span as the current one, so that the CLI and hooks are its children."""
+        """The first turn's span as the current one, so that the CLI and hooks are its children.
+
+        Only where that span is exported: nothing must hang on one that nobody ever sees.
+        """
+        if not self._pipeline.traced:
+            return nullcontext()
         trace_id, span_id = ids_of(self._first_turn)
-        return span_as_current(self._parent.trace_id if self._parent else trace_id, span_id)
+        sampled = self._parent.sampled if self._parent else True
+        return span_as_current(self._parent.trace_id if self._parent else trace_id, span_id, sampled)
 
     # ── On the pipeline's thread ──
 

@@ -6,8 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from computeragent.telemetry.config import TelemetryConfig as TelemetryConfig
     from computeragent.telemetry.audit import AuditSink as AuditSink
+    from computeragent.telemetry.config import TelemetryConfig as TelemetryConfig
     from computeragent.telemetry.config import configure as configure
     from computeragent.telemetry.config import configure_otel as configure_otel
     from computeragent.telemetry.config import get_config as get_config

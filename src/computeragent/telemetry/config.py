@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from importlib.util import find_spec
 from typing import Any, Literal, cast
 
@@ -137,17 +138,17 @@ def configure_otel(**settings: Any) -> None:
 
     A pipeline that was built from the environment is built anew; one made with `configure` stays as it is.
     """
-    global _pipeline, _config  # noqa: PLW0603
+    global _config  # noqa: PLW0603
     with _lock:
         try:
             _config = replace(_config, **settings)
         except TypeError as error:
             known = ", ".join(field.name for field in fields(TelemetryConfig))
             raise ValidationError(f"not a setting of OpenTelemetry: {error}", hint=f"Settings are {known}.") from None
-        before = _pipeline if _automatic else None
-        if before is not None:
-            _pipeline = None
-            _retire(before)
+        if _pipeline is not None and _automatic:
+            sinks = auto_sinks()
+            bind_sinks(sinks)
+            _install(Pipeline(sinks=sinks), _config, automatic=True)
 
 
 def get_config() -> TelemetryConfig:
@@ -204,13 +205,14 @@ def _install(made: Pipeline, config: TelemetryConfig, *, automatic: bool = False
     with _lock:
         before, _pipeline, _config, _automatic = _pipeline, made, config, automatic
     if before is not None:
-        _retire(before)
+        _retire(before, made)
     return made
 
 
-def _retire(pipeline: Pipeline) -> None:
-    """Let a pipeline finish behind everybody's back."""
-    threading.Thread(target=pipeline.close, name="computeragent-telemetry-close", daemon=True).start()
+def _retire(pipeline: Pipeline, successor: Pipeline | None) -> None:
+    """Let a pipeline finish behind everybody's back; what its sessions still tell goes to its successor."""
+    close = partial(pipeline.close, successor=successor)
+    threading.Thread(target=close, name="computeragent-telemetry-close", daemon=True).start()
 
 
 def _shown(name: str, value: Any) -> str:

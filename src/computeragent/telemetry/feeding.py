@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from dataclasses import dataclass, field
@@ -74,7 +75,7 @@ class Feeder:
                 continue
             try:
                 await self.sink.emit(item)
-            except Exception as error:  # noqa: BLE001 - a sink may raise anything; the next event may do better
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the next event may do better
                 self._failed(error)
             else:
                 self.state.delivered += 1
@@ -85,12 +86,12 @@ class Feeder:
             await self.sink.flush(max(0.0, mark.deadline - time.monotonic()))
             if mark.closing:
                 await self.sink.aclose()
-        except Exception as error:  # noqa: BLE001
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001
             self._failed(error)
         finally:
             mark.done.set()
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, error: BaseException) -> None:
         if self.state.failing is None:
             _log.warn("sink_failing", sink=self.name, error=repr(error))
         self.state.failures += 1

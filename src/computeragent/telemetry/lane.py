@@ -145,7 +145,7 @@ class Lane(Generic[T]):
             if items:
                 try:
                     await self._handle(items)
-                except Exception as error:  # noqa: BLE001 - one bad turn must not end the lane
+                except (Exception, asyncio.CancelledError, SystemExit) as error:  # noqa: BLE001 - nothing ends the lane
                     _log.error("lane_failed", lane=self._name, error=repr(error))
                 if not self._closing:
                     await asyncio.sleep(self._pause)

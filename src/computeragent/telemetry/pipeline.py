@@ -6,6 +6,7 @@ to the spool what has to survive, and hands plain sinks their copy. Whatever hap
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import os
 import threading
@@ -115,7 +116,9 @@ class Pipeline:
         self._told_drops = 0
         self._tell_drops_at = 0.0
         self._emitted = 0
-        self._closed = False
+        self._retired = False
+        self._successor: Pipeline | None = None
+        self._late = 0
         self._wire_sinks()
         _pipelines.add(self)
         _mind_process()
@@ -138,7 +141,7 @@ class Pipeline:
     @property
     def active(self) -> bool:
         """Whether anything would see an event. A tap of an inactive pipeline does nothing at all."""
-        return not self._closed and bool(self._sinks or (self._own_middleware and self._middleware))
+        return not self._retired and bool(self._sinks or (self._own_middleware and self._middleware))
 
     @property
     def cost_ceiling_usd(self) -> float | None:
@@ -177,7 +180,10 @@ class Pipeline:
 
     def offer(self, step: Step) -> None:
         """Queue a step; never blocks, never raises."""
-        self._lane.put(step)
+        if self._retired:
+            self._offer_late(step)
+        else:
+            self._lane.put(step)
 
     async def emit(self, event: TelemetryEvent) -> None:
         """Send an event of your own through middleware and sinks; returns at once."""
@@ -192,6 +198,13 @@ class Pipeline:
             return ()
 
         self.offer(Step(0, begin, vital=True))
+
+    def _offer_late(self, step: Step) -> None:
+        """A session that began before this pipeline was closed: the one in its place hears the rest."""
+        if self._successor is not None:
+            self._successor.offer(step)
+        else:
+            self._late += 1
 
     def watch(self, session_id: str, watcher: Any) -> None:
         """Call ``watcher.stop(trip)`` when a guard trips on this session; the watcher is held weakly."""
@@ -226,13 +239,16 @@ class Pipeline:
         """`flush` for callers without an event loop; blocks."""
         return self._flush(time.monotonic() + timeout)
 
-    def close(self, timeout: float = 5.0) -> None:
-        """`aclose` for callers without an event loop; blocks at most about `timeout` seconds."""
-        if self._closed:
+    def close(self, timeout: float = 5.0, *, successor: Pipeline | None = None) -> None:
+        """`aclose` for callers without an event loop; blocks at most about `timeout` seconds.
+
+        What sessions under way still tell goes to `successor`.
+        """
+        if self._retired:
             return
+        self._successor, self._retired = successor, True
         deadline = time.monotonic() + timeout
         self._flush(deadline, closing=True)
-        self._closed = True
         self._lane.close()
         for feeder in self.feeders:
             feeder.close(deadline)
@@ -242,6 +258,16 @@ class Pipeline:
             self._storage.close()
             for shipper in self.shippers:
                 shipper.sink.close()
+
+    @property
+    def used(self) -> bool:
+        """Whether anything was ever told."""
+        return self._lane.started
+
+    @property
+    def traced(self) -> bool:
+        """Whether a sink exports spans, so that what an agent starts may become their child."""
+        return any(getattr(sink, "exports_spans", False) for sink in self._sinks)
 
     def _settle(self, deadline: float) -> bool:
         mark = _Mark()
@@ -282,7 +308,7 @@ class Pipeline:
         return {
             "emitted": self._emitted,
             "waiting": len(self._lane),
-            "dropped": self._lane.dropped,
+            "dropped": self._lane.dropped + self._late,
             "failed": dict(self._failed),
             "disk_failures": self._storage.failures,
             "sinks": sinks,
@@ -317,7 +343,7 @@ class Pipeline:
             before = current
             try:
                 current = await each(current)
-            except Exception as error:  # noqa: BLE001 - middleware of others; what it fails on is not let through
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - what it fails on is not let through
                 self._count(type(each).__name__, error)
                 current = before if self.fail_open else None
             if current is None:
@@ -388,7 +414,7 @@ class Pipeline:
             )
         ]
 
-    def _count(self, where: str, error: Exception) -> None:
+    def _count(self, where: str, error: BaseException) -> None:
         """Telemetry that fails is counted, and logged the first time."""
         seen = self._failed.get(where, 0)
         self._failed[where] = seen + 1
@@ -442,7 +468,8 @@ def close_all(timeout: float) -> None:
     """Close every pipeline of this process, in about `timeout` seconds at most."""
     deadline = time.monotonic() + timeout
     for pipeline in list(_pipelines):
-        pipeline.close(max(0.1, deadline - time.monotonic()))
+        if pipeline.used:
+            pipeline.close(max(0.1, deadline - time.monotonic()))
 
 
 @lru_cache(maxsize=1)

@@ -52,6 +52,8 @@ class OtelSink:
 
     """
 
+    exports_spans = True
+
     def __init__(
         self,
         *,
