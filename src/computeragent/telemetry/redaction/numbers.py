@@ -49,7 +49,10 @@ def numbers(scan: Scanned) -> Iterator[Finding]:
             yield from _identities(scan, start, end, shape)
         if shape.cards:
             yield from _cards(scan, start, end, shape)
-        yield from phones(scan, start, end, shape)
+        # two zeros may stand for the plus sign, but no country begins with a third
+        dialled = shape.plus or (shape.zeros and text.startswith("00", start) and text[start + 2] != "0")
+        if dialled or shape.spoken or shape.phones:
+            yield from phones(scan, start, end, shape, dialled=dialled)
 
 
 def _without_blobs(scan: Scanned) -> bytes:

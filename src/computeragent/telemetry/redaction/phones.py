@@ -146,10 +146,10 @@ def country(digits: str) -> tuple[str, int, int] | None:
     return (code, *_LENGTHS.get(code, (6, 11)))
 
 
-def phones(scan: Scanned, start: int, end: int, shape: Shape) -> Iterator[Finding]:
+def phones(scan: Scanned, start: int, end: int, shape: Shape, *, dialled: bool) -> Iterator[Finding]:
     """Phone numbers in one candidate run of digits and separators."""
     text = scan.text
-    international = _international(scan, start, end) if shape.international else None
+    international = _international(scan, start, end) if dialled else None
     if international:
         yield international
         return
@@ -190,7 +190,7 @@ def _international(scan: Scanned, start: int, end: int) -> Finding | None:
     elif text[max(0, start - 2) : start] == "+(":
         first -= 2
     prefixed = first == start
-    if prefixed and (text[start : start + 2] != "00" or text[start + 2 : start + 3] == "0"):
+    if prefixed and text[start : start + 2] != "00":
         return None
     if first and (text[first - 1].isalnum() or text[first - 1] in "_.)]"):
         return None
@@ -255,11 +255,9 @@ def _bare(scan: Scanned, start: int, end: int) -> bool:
     )
     if not american and digits.startswith(("19", "20", "16", "17")):
         return False  # a date or a time
-    if not stands_free(text, start, end):
-        return False
     if _said(scan, start, end):
-        return american or 8 <= size <= 13
-    return american and size == 10 and not scan.hint and scan.is_all(start, end)
+        return (american or 8 <= size <= 13) and stands_free(text, start, end)
+    return american and size == 10 and not scan.hint and scan.is_all(start, end) and stands_free(text, start, end)
 
 
 def _spelled(scan: Scanned, start: int, end: int) -> Finding | None:

@@ -77,7 +77,8 @@ class Shape:
     identities: tuple[NationalId, ...]
     cards: tuple[Pattern[str], ...]
     phones: tuple[Pattern[str], ...]
-    international: bool
+    plus: bool
+    zeros: bool
     spoken: bool
 
 
@@ -149,7 +150,8 @@ def _short(around: bytes, size: int) -> Shape:
         identities=identities,
         cards=cards,
         phones=() if bare else tuple(pattern for pattern, shape in _RELAXED_PHONES if shape.search(around, BEFORE - 1)),
-        international=before[-1:] == b"+" or before == b"+(" or run[:2] == b"00",
+        plus=before[-1:] == b"+" or before == b"+(",
+        zeros=run[:2] == b"00",
         # which letter follows is not in the shape, and an extension may
         spoken=8 <= digits <= 13 and stands_free(text.replace("a", "x"), BEFORE, BEFORE + size)
         if bare
@@ -182,7 +184,8 @@ def _long(run: bytes, after: bytes) -> Shape:
         identities=NATIONAL_IDS if digits >= 9 and _LONG_ID.search(coarse) else (),
         cards=_CARDS if digits >= 13 and (_LONG_CARD.search(coarse) or (digits <= 24 and b"\n" in run)) else (),
         phones=_PHONES if phone else (),
-        international=phone,
+        plus=phone,
+        zeros=phone,
         spoken=False,
     )
 
