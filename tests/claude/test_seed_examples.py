@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from computeragent.testing.models import ModelSimulator, parse_script
-from tests.telemetry.otel.collector import Collector
+from tests.telemetry.otel.collector import Collector, serving
 from tests.telemetry.sinks.ingest import Ingest
 
 pytestmark = pytest.mark.e2e
@@ -106,19 +106,21 @@ def test_the_minimal_swap_prints_the_answer_and_nothing_else(tmp_path: Path) -> 
 
 
 def test_an_endpoint_in_the_environment_is_all_that_telemetry_needs(tmp_path: Path) -> None:
-    with Collector() as collector:
-        run(SWAP, tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=collector.url)
-        names = {span.name for span in collector.spans}
+    collector = Collector()
+    with serving(collector) as url:
+        run(SWAP, tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=url)
+    names = {span["name"] for span in collector.spans}
     assert {"invoke_agent You are a helpful assistant.", "execute_tool Read"} <= names
     assert any(name.startswith("chat ") for name in names)
 
 
 def test_configure_with_several_sinks(tmp_path: Path) -> None:
-    with Collector() as collector, Ingest() as ingest:
+    collector = Collector()
+    with serving(collector) as url, Ingest(token="cak_k") as ingest:
         program = textwrap.dedent(CONFIGURED.replace("INGEST", ingest.url)) + textwrap.dedent(SWAP)
-        done = run(program, tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, COMPUTERAGENT_HARNESS_TOKEN="cak_k")
+        done = run(program, tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=url, COMPUTERAGENT_HARNESS_TOKEN="cak_k")
         events = ingest.events
-        assert any(span.name == "execute_tool Read" for span in collector.spans)
+    assert any(span["name"] == "execute_tool Read" for span in collector.spans)
     assert done.stdout.startswith("answer")
     assert [event["kind"] for event in events][:2] == ["session_started", "turn_started"]
     assert events[-1]["kind"] == "session_ended"
@@ -126,7 +128,7 @@ def test_configure_with_several_sinks(tmp_path: Path) -> None:
 
 
 def test_a_harness_with_a_pipeline_of_its_own(tmp_path: Path) -> None:
-    with Ingest() as ingest:
+    with Ingest(token="cak_0123456789abcdef") as ingest:
         done = run(HARNESS.replace("INGEST", ingest.url), tmp_path)
         events = ingest.events
     assert "README.md" in done.stdout

@@ -339,6 +339,8 @@ def test_what_is_told_last_is_delivered_at_exit_without_anybody_waiting(tmp_path
             destination = "file"
             from computeragent.telemetry import BatchLimits
             limits = BatchLimits(linger=30)
+            def open(self):
+                pass
             def deliver(self, batch):
                 with open(sys.argv[2], "ab") as file:
                     file.write(b"".join(one.data + b"\\n" for one in batch))

@@ -49,7 +49,8 @@ class SpooledSink(Protocol):
     """A sink whose events are kept on disk until it has delivered them.
 
     `destination` says where they go, such as ``agentos https://host/path``: without credentials, and the same in the
-    next process, which delivers what this one could not. `deliver` is called on a thread of the sink's own and may
+    next process, which delivers what this one could not. `open` is called once before, to load what is needed, and may
+    fail: `deliver` tries again. `deliver` is called on a thread of the sink's own and may
     block. It returns the oldest event that it still needs, should this process die (None: none of them), or raises:
     `RetryLater` when it knows how long to wait, anything else to be called again, with the same list, after a growing
     pause.
@@ -58,6 +59,7 @@ class SpooledSink(Protocol):
     destination: str
     limits: BatchLimits
 
+    def open(self) -> None: ...
     def deliver(self, batch: Sequence[Spooled]) -> Spooled | None: ...
     def close(self) -> None: ...
 

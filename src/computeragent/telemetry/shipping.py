@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures.thread  # noqa: F401 - what sinks import later would fail to at the end of the process
 import os
 import random
 import sqlite3
@@ -95,6 +96,7 @@ class Shipper:
 
     def _run(self) -> None:
         pid = os.getpid()
+        self._open()
         while pid == os.getpid():
             gathered = self._gather()
             if gathered is None:
@@ -111,6 +113,13 @@ class Shipper:
                 else:
                     self._succeeded(spool, batch, needed)
                     break
+
+    def _open(self) -> None:
+        """Have the sink load what it needs now: at the end of a short program it would be too late for some of it."""
+        try:
+            self.sink.open()
+        except Exception as error:  # noqa: BLE001 - the first delivery will say it again
+            _log.info("sink_not_opened", sink=self.sink.destination, error=repr(error))
 
     def _gather(self) -> tuple[Spool, list[Spooled]] | None:
         """The next batch, once it is worth a delivery; None when closing."""

@@ -93,6 +93,10 @@ class AgentOSHttpSink:
 
     # ── Fed from a spool ──
 
+    def open(self) -> None:
+        """Make the client, without connecting."""
+        self._connected()
+
     def deliver(self, batch: Sequence[Spooled]) -> Spooled | None:
         """Post a batch; blocks. Raises `RetryLater`, or what the connection raised, to be called again."""
         lines = [event.data for event in batch if _UNKNOWN_TO_INGEST not in event.data[:200]]

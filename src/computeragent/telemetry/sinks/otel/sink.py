@@ -116,6 +116,12 @@ class OtelSink:
             return BatchLimits()
         return BatchLimits(linger=linger)
 
+    def open(self) -> None:
+        """Make the exporters, without connecting. Raises `RetryLater` when it is not known yet where to."""
+        with self._feeding, self._exporting:
+            if self._outlet is None:
+                self._open()
+
     def deliver(self, batch: Sequence[Spooled]) -> Spooled | None:
         """Take in a batch and export what has ended with it. Returns the oldest event that an open turn began with.
 
