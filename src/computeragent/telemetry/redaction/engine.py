@@ -108,6 +108,8 @@ class Engine:
 
     def _taken(self, text: str) -> list[tuple[int, int]]:
         """Where placeholders are; in windows, since many brackets take long."""
+        if len(text) <= WINDOW:
+            return [match.span() for match in self._placeholder.finditer(text)]
         spans: list[tuple[int, int]] = []
         if any(head in text for head in PLACEHOLDER_HEADS):
             for start in range(0, len(text), WINDOW):

@@ -79,6 +79,8 @@ _HEADER = regex(r"[:=,]\s{0,2}[\"']?(?i:basic|bearer|token|digest|apikey|negotia
 _OPAQUE = regex(r"[\w\-.~+/=%]{8}")
 _COOKIE = regex(r":\s{0,2}[\"']?(?=[\w.\-]{1,64}=)([^\n\"']{8,8192})", ASCII)
 _DSN = regex(r"://([^\s:/@\"'<>\\]{0,256}):([^\s@\"'<>]{1,512})@(?=[\w\[%$])", ASCII)
+_LONGEST_PHRASE = 64
+_JUDGED = 128
 _LONGEST_DSN = 3 + 256 + 1 + 512
 _LONGEST_KEY = 64 * 1024
 _KEY_BEGIN = regex(r"-----BEGIN (?:[A-Z0-9]{1,20} ){0,4}PRIVATE KEY(?: BLOCK)?-----")
@@ -144,7 +146,9 @@ def _assigned(scan: Scanned) -> Iterator[Finding]:
         name = "_".join(before[-2:])
         if name.endswith((*_HEADER_ENDS, "cookie")):
             headed = (_COOKIE if name.endswith("cookie") else _HEADER).match(text, place)
-            if headed and not _PLACEHOLDER.match(headed.group(1)) and _OPAQUE.search(headed.group(1)):
+            # by how it begins: what stands far off in the line decides nothing
+            begins = headed.group(1)[:_JUDGED] if headed else ""
+            if headed and not _PLACEHOLDER.match(begins) and _OPAQUE.search(begins):
                 done = headed.end()
                 yield Finding("AUTH_HEADER", *headed.span(1))
                 continue
@@ -159,8 +163,10 @@ def _assigned(scan: Scanned) -> Iterator[Finding]:
         value = _VALUE[quote].match(text, start)
         if not value:
             continue
-        done = value.end()
         spelled = value.group()
+        if quote and len(spelled) > _LONGEST_PHRASE and " " in spelled:
+            continue  # a text, in which others may stand
+        done = value.end()
         if _is_secret(spelled, strong=bool(sure), quoted=bool(quote), after=text[value.end() : value.end() + 1]):
             yield Finding(secret_kind(name), start, value.end())
 
@@ -188,7 +194,7 @@ def _is_secret(value: str, *, strong: bool, quoted: bool, after: str) -> bool:
         return size >= enough and digits and letters and " " not in value and not _looks_like_code(value)
     if quoted:
         if " " in value:
-            return size <= 64 and digits and symbols
+            return size <= _LONGEST_PHRASE and digits and symbols
         return size >= 6 and (digits or symbols or size >= 10 or value.lower() != value)
     if after and after in _CODE_AFTER:
         return False
