@@ -200,6 +200,8 @@ class _Run:
             said = f"it was killed by signal {signal_number}"
         elif not said and error is not None:
             said = self._process.redacted((str(error).splitlines() or [type(error).__name__])[0])
+            if said.startswith("Failed to write to process stdin"):  # it was gone before the SDK knew
+                said = "its process ended"
         return EngineError(f"{what}: {said}" if said else what, hint="Run with debug=True to see its whole output.")
 
     # ── The tasks ──
