@@ -227,6 +227,9 @@ from computeragent.protocol_types import (
 from computeragent.substrates import (
     LocalSubstrate as LocalSubstrate,
 )
+from computeragent.telemetry.audit import (
+    AuditSink as AuditSink,
+)
 from computeragent.telemetry.config import (
     configure as configure,
     get_config as get_config,
