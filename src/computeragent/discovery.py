@@ -29,17 +29,20 @@ _failed_at: dict[str, float] = {}
 
 def agent_key() -> str | None:
     """The ``cak_`` key for every AgentOS endpoint: ``COMPUTERAGENT_HARNESS_TOKEN``, or the older name of it."""
-    return os.environ.get("COMPUTERAGENT_HARNESS_TOKEN") or os.environ.get("AGENTOS_INGEST_TOKEN") or None
+    for name in ("COMPUTERAGENT_HARNESS_TOKEN", "AGENTOS_INGEST_TOKEN"):
+        if key := os.environ.get(name, "").strip():
+            return key
+    return None
 
 
 def document_url() -> str | None:
     """The address of the discovery document, where one is configured."""
-    return os.environ.get("AGENTOS_DISCOVERY_URL") or None
+    return os.environ.get("AGENTOS_DISCOVERY_URL", "").strip() or None
 
 
 def override(name: Endpoint) -> str | None:
     """The variable of an endpoint, such as ``AGENTOS_INGEST_URL``, which wins over the document."""
-    return (os.environ.get(_variable(name)) or "").rstrip("/") or None
+    return os.environ.get(_variable(name), "").strip().rstrip("/") or None
 
 
 def configured(name: Endpoint) -> bool:
@@ -70,7 +73,8 @@ def endpoints() -> dict[str, str]:
         except Exception as error:  # noqa: BLE001 - an endpoint that cannot be found is a feature that is off
             _failed_at[url] = time.monotonic()
             hint = "check AGENTOS_DISCOVERY_URL; it is tried again in a minute"
-            _log.warn("unavailable", error=f"{type(error).__name__}: {error}", hint=hint)
+            reason = str(error).replace(agent_key() or "\0", "***")  # clients quote headers that they do not like
+            _log.warn("unavailable", error=f"{type(error).__name__}: {reason}", hint=hint)
             return {}
         return _found[url]
 
@@ -108,8 +112,9 @@ def _fetch(url: str) -> dict[str, str]:
     headers = {"accept": "application/json"}
     key = agent_key()
     parts = urlsplit(url)
-    if key and (parts.scheme == "https" or parts.hostname in _LOOPBACK):
+    if key and key.isascii() and key.isprintable() and (parts.scheme == "https" or parts.hostname in _LOOPBACK):
         headers["authorization"] = f"Bearer {key}"
+    until = time.monotonic() + TIMEOUT
     with httpx2.stream("GET", url, headers=headers, timeout=TIMEOUT) as response:
         if response.status_code != 200:
             raise ValueError(f"HTTP {response.status_code} from {without_credentials(url)}")
@@ -118,6 +123,8 @@ def _fetch(url: str) -> dict[str, str]:
             body += chunk
             if len(body) > _LARGEST:
                 raise ValueError(f"the document at {without_credentials(url)} is too large")
+            if time.monotonic() > until:
+                raise TimeoutError(f"the document at {without_credentials(url)} takes too long")
     from computeragent.wire.encoding import from_json
 
     document = from_json(body)
@@ -127,5 +134,22 @@ def _fetch(url: str) -> dict[str, str]:
     return {
         str(name): value.rstrip("/")
         for name, value in cast("Mapping[str, Any]", named).items()
-        if isinstance(value, str) and urlsplit(value).scheme in {"http", "https"}
+        if isinstance(value, str) and _is_http(value)
     }
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+def _start_afresh() -> None:
+    """In a forked child: a thread that held the lock while it fetched is not there any more to let it go."""
+    global _lock  # noqa: PLW0603
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_start_afresh)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 
 from computeragent.logs import Logger
@@ -23,6 +24,7 @@ class _Flush:
 
     deadline: float
     closing: bool = False
+    failed: bool = False
     done: threading.Event = field(default_factory=threading.Event)
 
 
@@ -60,8 +62,8 @@ class Feeder:
         return mark
 
     def end_flush(self, mark: _Flush) -> bool:
-        """Wait for a flush, at most to its deadline (monotonic)."""
-        return mark.done.wait(max(0.0, mark.deadline - time.monotonic()))
+        """Wait for a flush, at most to its deadline (monotonic); False when that passes, or the sink's flush fails."""
+        return mark.done.wait(max(0.0, mark.deadline - time.monotonic())) and not mark.failed
 
     def close(self, deadline: float) -> None:
         """Let the thread end; call after a flush with `closing`."""
@@ -83,13 +85,18 @@ class Feeder:
 
     async def _flush(self, mark: _Flush) -> None:
         try:
-            await self.sink.flush(max(0.0, mark.deadline - time.monotonic()))
+            await self._attempt(self.sink.flush(max(0.0, mark.deadline - time.monotonic())), mark)
             if mark.closing:
-                await self.sink.aclose()
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001
-            self._failed(error)
+                await self._attempt(self.sink.aclose(), mark)
         finally:
             mark.done.set()
+
+    async def _attempt(self, step: Awaitable[None], mark: _Flush) -> None:
+        try:
+            await step
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001
+            mark.failed = True
+            self._failed(error)
 
     def _failed(self, error: BaseException) -> None:
         if self.state.failing is None:

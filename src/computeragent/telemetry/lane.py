@@ -23,6 +23,7 @@ T = TypeVar("T")
 MAX_ITEMS = 10_000
 MAX_BYTES = 64 * 1024 * 1024
 _UNWEIGHED = 64
+_UNKNOWN_WEIGHT = 1024
 _log = Logger("telemetry")
 _lanes: weakref.WeakSet[Lane[Any]] = weakref.WeakSet()
 
@@ -106,15 +107,21 @@ class Lane(Generic[T]):
     def _crowd_control(self, item: T) -> None:
         with self._crowd:
             self._crowded = True
-            self._weight += self._weigh(item)
+            self._weight += self._weight_of(item)
             while self._queue and (len(self._queue) > self._max_items or self._weight > self._max_bytes):
                 with suppress(IndexError):  # the thread may have taken them all just now
                     oldest = self._queue.popleft()
-                    self._weight = max(0, self._weight - self._weigh(oldest))
+                    self._weight = max(0, self._weight - self._weight_of(oldest))
                     if self._keep(oldest):
                         self._kept.append(oldest)
                     else:
                         self.dropped += 1
+
+    def _weight_of(self, item: T) -> int:
+        try:
+            return self._weigh(item)
+        except Exception:  # noqa: BLE001 - whatever the item is, its producer must not be disturbed
+            return _UNKNOWN_WEIGHT
 
     def _wake(self) -> None:
         self._asleep = False

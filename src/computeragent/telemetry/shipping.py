@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import concurrent.futures.thread  # noqa: F401 - what sinks import later would fail to at the end of the process
+import concurrent.futures.thread  # noqa: F401  # pyright: ignore[reportUnusedImport] - what sinks import later would fail to at the end of the process
 import os
 import random
 import sqlite3
@@ -127,11 +127,14 @@ class Shipper:
         while not self._closing:
             for spool in self._spools():
                 batch = self._next(spool, limits.events, limits.bytes)
-                if batch:
-                    self._linger(batch, spool)
-                    with self._change:
-                        self._hurry = False
-                    return spool, self._next(spool, limits.events, limits.bytes)
+                if not batch:
+                    continue
+                self._linger(batch, spool)
+                with self._change:
+                    self._hurry = False
+                grown = self._next(spool, limits.events, limits.bytes)
+                if grown:  # else what was there made room for newer events
+                    return spool, grown
             with self._change:
                 self._hurry = False
                 self._change.notify_all()  # whoever flushes: there is nothing left
@@ -176,13 +179,27 @@ class Shipper:
             done = batch[-1].position
         else:
             done = needed.position - 1 if needed.spool == spool.name else 0
-        with suppress(sqlite3.Error):  # the disk is full: the events may be sent again, with the same ids
-            spool.acknowledge(self.sink.destination, done)
+        self._acknowledge(spool, done)
         with self._change:
             self._read[spool] = batch[-1].position
+        self._acknowledge_older(spool, needed)
+        with self._change:
             self.state.delivered += len(batch)
             self.state.failing = None
             self._change.notify_all()
+
+    def _acknowledge(self, spool: Spool, position: int) -> None:
+        with suppress(sqlite3.Error):  # the disk is full: the events may be sent again, with the same ids
+            spool.acknowledge(self.sink.destination, position)
+
+    def _acknowledge_older(self, current: Spool, needed: Spooled | None) -> None:
+        """What was kept in earlier spools for the sink's sake, and is not needed any more, is done with."""
+        for spool in self._spools():
+            if spool is current or (needed is not None and needed.spool == spool.name):
+                return
+            read = self._read.get(spool)
+            if read is not None and self.sink.destination in spool.sinks:
+                self._acknowledge(spool, read)
 
     def _waited_after(self, error: Exception, streak: int) -> bool:
         """Note a failure and pause; False when closing."""
@@ -190,7 +207,7 @@ class Shipper:
             _log.warn("sink_failing", sink=self.sink.destination, error=str(error))
         asked = error.after if isinstance(error, RetryLater) else None
         if asked is not None:
-            pause = min(asked, LONGEST_ASKED) * random.uniform(1.0, 1.2)  # noqa: S311 - jitter, not a secret
+            pause = max(FIRST_PAUSE, min(asked, LONGEST_ASKED)) * random.uniform(1.0, 1.2)  # noqa: S311 - jitter, not a secret
         else:
             pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(streak - 1, 12)) * random.uniform(0.5, 1.0)  # noqa: S311
         with self._change:

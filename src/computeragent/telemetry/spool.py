@@ -14,6 +14,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -26,6 +27,7 @@ MAX_BYTES = 64 * 1024 * 1024
 KEEP_SENT = 60.0
 """Seconds that an event stays in its spool although it was delivered, for ``computeragent telemetry tail``."""
 
+_ADOPTION_ATTEMPTS = 5
 _SCHEMA_VERSION = 1
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS spool_events (
@@ -48,6 +50,17 @@ class Spooled(NamedTuple):
     data: bytes
 
 
+class _Gone(NamedTuple):
+    """What was deleted to make room: up to which place, how many bytes, and how many that some sink had not got."""
+
+    last: int
+    size: int
+    undelivered: int
+
+
+_NOTHING_GONE = _Gone(0, 0, 0)
+
+
 class Spool:
     """A queue of events on disk, or in memory where the disk fails. Safe to use from any thread.
 
@@ -59,6 +72,7 @@ class Spool:
         self.name = path.name if path is not None else f"memory-{secrets.token_hex(4)}"
         self.max_bytes = max_bytes
         self.dropped = 0
+        self._closed = False
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._held = _hold(path) if path is not None else None
@@ -120,14 +134,15 @@ class Spool:
                 self._db.executemany("INSERT OR REPLACE INTO spool_open VALUES (?, ?)", opened.items())
                 self._db.executemany("DELETE FROM spool_open WHERE session_id = ?", [(name,) for name in ended])
                 added = sum(row[2] for row in rows)
-                freed = self._make_room(added) if self._bytes + added > self.max_bytes else 0
+                gone = self._make_room(added) if self._bytes + added > self.max_bytes else _NOTHING_GONE
                 self._db.execute("COMMIT")
             except BaseException:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
-            self._bytes += added - freed
+            self._bytes += added - gone.size
             self._newest += len(rows)
+            self._forget(gone)
             self._changed.notify_all()
             return self._newest
 
@@ -182,6 +197,17 @@ class Spool:
             self._bytes -= freed
             self._changed.notify_all()
 
+    def shrink(self, max_bytes: int) -> None:
+        """Delete the oldest events until the rest is no larger; counted in `dropped` unless they were delivered."""
+        with self._changed:
+            if self._bytes <= max_bytes:
+                return
+            self._db.execute("BEGIN IMMEDIATE")
+            gone = self._make_room(self.max_bytes - max_bytes)
+            self._db.execute("COMMIT")
+            self._forget(gone)
+            self._bytes -= gone.size
+
     def open_sessions(self) -> dict[str, bytes]:
         """The sessions that have begun and not ended."""
         with self._lock:
@@ -193,20 +219,24 @@ class Spool:
         return all(position >= self._newest for position in self._cursors.values())
 
     def pending(self, sink: str) -> int:
-        """How many events a sink has not got yet."""
+        """How many events a sink has not got yet; 0 once the spool is closed."""
         with self._lock:
+            if self._closed or sink not in self._cursors:
+                return 0
             row = self._db.execute("SELECT count(*) FROM spool_events WHERE position > ?", (self._cursors[sink],))
             return row.fetchone()[0]
 
     def close(self, *, delete: bool | None = None) -> None:
         """Close the file; by default delete it when it is drained."""
         with self._lock:
-            remove = self.drained if delete is None else delete
+            if self._closed:
+                return
+            self._closed = True
+            gone = self.drained if delete is None else delete
             self._db.close()
-            if remove and self.path is not None:
-                for suffix in ("", "-wal", "-shm"):
-                    self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
-            self._let_go(remove=remove)
+            if gone and self.path is not None:
+                remove(self.path)
+            self._let_go(remove=gone)
 
     def leave(self) -> None:
         """After a fork, in the child: the spool stays the parent's. Its connection must never be used again here."""
@@ -215,19 +245,24 @@ class Spool:
             self._held = None
         _of_the_parent.append(self)
 
-    def _make_room(self, needed: int) -> int:
-        """Delete the oldest events until `needed` bytes more fit; how many bytes went."""
-        freed = gone = last = 0
+    def _make_room(self, needed: int) -> _Gone:
+        """Delete the oldest events until `needed` bytes more fit."""
+        freed = undelivered = last = 0
         surplus = self._bytes + needed - self.max_bytes
         delivered = min(self._cursors.values(), default=0)
         for position, size in self._db.execute("SELECT position, size FROM spool_events ORDER BY position"):
             if freed >= surplus:
                 break
             freed, last = freed + size, position
-            gone += position > delivered
+            undelivered += position > delivered
         self._db.execute("DELETE FROM spool_events WHERE position <= ?", (last,))
-        self.dropped += gone
-        return freed
+        self._db.execute("UPDATE spool_cursors SET position = ? WHERE position < ?", (last, last))
+        return _Gone(last, freed, undelivered)
+
+    def _forget(self, gone: _Gone) -> None:
+        """Count what made room; nobody is to wait for it."""
+        self.dropped += gone.undelivered
+        self._cursors = {sink: max(position, gone.last) for sink, position in self._cursors.items()}
 
     def _let_go(self, *, remove: bool = False) -> None:
         if self._held is None or self.path is None:
@@ -246,21 +281,34 @@ def orphans(folder: Path) -> list[Path]:
 def is_orphan(path: Path) -> bool:
     """Whether nobody holds a spool file."""
     try:
-        os.close(_hold(path))
+        held = _hold(path)
     except OSError:
         return False
-    return True
+    try:
+        if path.exists():
+            return True
+        _lock_path(path).unlink(missing_ok=True)  # its owner was done with it in between
+        return False
+    finally:
+        os.close(held)
 
 
 def adopt(path: Path) -> Spool | None:
     """Take over an orphan, or None when another process has it or it cannot be read."""
     try:
-        return Spool(path)
-    except BlockingIOError:
-        return None
+        for _ in range(_ADOPTION_ATTEMPTS):
+            with suppress(BlockingIOError):
+                return Spool(path)
+            time.sleep(0.002)  # somebody may just have looked whether it is held
     except (OSError, sqlite3.Error, NewerSchemaError) as error:
         _log.warn("orphan_unreadable", file=path.name, error=str(error))
-        return None
+    return None
+
+
+def remove(path: Path) -> None:
+    """Delete a spool's files, but for its lock."""
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def _lock_path(path: Path) -> Path:

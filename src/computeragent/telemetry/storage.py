@@ -7,13 +7,14 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
 from computeragent.errors import ComputerAgentError
 from computeragent.logs import Logger
 from computeragent.telemetry.event import TelemetryEvent, encode
-from computeragent.telemetry.spool import Spool, adopt, orphans
+from computeragent.telemetry.spool import Spool, adopt, is_orphan, orphans, remove
 from computeragent.wire.encoding import from_json, to_json
 
 RETRY_DISK = 30.0
@@ -21,6 +22,7 @@ FORGET_AFTER = 14 * 86_400.0
 """Seconds that the spool of a dead process waits for one that has its destinations."""
 IN_MEMORY = 16 * 1024 * 1024
 """What is kept in memory while the disk fails."""
+_LEAST_IN_MEMORY = 1024 * 1024
 _log = Logger("spool")
 
 
@@ -111,10 +113,19 @@ class Storage:
 
     def _disk_failed(self, error: sqlite3.Error) -> None:
         self._note(error)
-        memory = Spool(None, max_bytes=min(IN_MEMORY, self._max_bytes))
-        memory.subscribe(self._destinations)
         with self._lock:
-            self._spools = [*self._spools, memory]
+            spools = self._spools
+            if len(spools) > 1 and spools[-1].newest == 0 and spools[-2].path is None:
+                # a file was tried again and took nothing: go on in the memory before it
+                self._spools = spools[:-1]
+                _close(spools[-1])
+                return
+            # however often the disk comes and goes, what all of them hold stays bounded
+            held = sum(spool.size for spool in spools if spool.path is None)
+            room = max(_LEAST_IN_MEMORY, min(IN_MEMORY, self._max_bytes) - held)
+            memory = Spool(None, max_bytes=room)
+            memory.subscribe(self._destinations)
+            self._spools = [*spools, memory]
 
     def _note(self, error: Exception) -> None:
         self.failures += 1
@@ -134,24 +145,40 @@ class Storage:
         except (OSError, ComputerAgentError):
             return []
         for path in paths:
+            old = _age(path) > FORGET_AFTER
             spool = adopt(path)
             if spool is None:
+                if old and is_orphan(path):
+                    _log.warn("orphan_forgotten", file=path.name, hint="it could not be read")
+                    remove(path)
                 continue
             try:
                 _end_lost_sessions(spool)
                 wanted = [name for name in self._destinations if spool.sinks.get(name, spool.newest) < spool.newest]
-            except sqlite3.Error as error:
-                _log.warn("orphan_unreadable", file=path.name, error=str(error))
+            except Exception as error:  # noqa: BLE001 - a damaged file must not keep the pipeline from starting
+                _log.warn("orphan_unreadable", file=path.name, error=repr(error))
                 wanted = []
             if wanted:
                 found.append(spool)
-            elif time.time() - path.stat().st_mtime > FORGET_AFTER:
+            elif old and not spool.drained:
                 waiting = max((spool.pending(name) for name in spool.sinks), default=0)
                 _log.warn("orphan_forgotten", file=path.name, events=waiting, destinations=", ".join(spool.sinks))
-                spool.close(delete=True)
+                _close(spool, delete=True)
             else:
                 _close(spool)
+        self._bound(found)
         return found
+
+    def _bound(self, adopted: Sequence[Spool]) -> None:
+        """What processes that are gone left behind may be as large as one spool: the oldest events go first."""
+        surplus = sum(spool.size for spool in adopted) - self._max_bytes
+        for spool in adopted:
+            if surplus <= 0:
+                return
+            before = spool.size
+            with suppress(sqlite3.Error):
+                spool.shrink(max(0, before - surplus))
+            surplus -= before - spool.size
 
 
 def header(event: TelemetryEvent) -> bytes:
@@ -185,8 +212,19 @@ def _end_lost_sessions(spool: Spool) -> None:
     spool.append(ends, ended=list(lost))
 
 
-def _close(spool: Spool) -> None:
+def _age(path: Path) -> float:
+    """Seconds since a file was written last."""
     try:
-        spool.close()
+        return time.time() - path.stat().st_mtime
+    except OSError:  # it is gone
+        return 0.0
+
+
+def _close(spool: Spool, *, delete: bool | None = None) -> None:
+    try:
+        if spool.path is None and not spool.drained:
+            lost = max((spool.pending(name) for name in spool.sinks), default=0)
+            _log.error("events_lost", events=lost, hint="they were in memory since the disk failed")
+        spool.close(delete=delete)
     except sqlite3.Error as error:
         _log.warn("spool_not_closed", error=str(error))

@@ -34,7 +34,9 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def sink_for(server: Ingest, **options: Any) -> AgentOSHttpSink:
-    sink = AgentOSHttpSink(**{"url": server.url, "token": server.token, "flush_threshold": 20, "timeout": 5.0, **options})
+    sink = AgentOSHttpSink(
+        **{"url": server.url, "token": server.token, "flush_threshold": 20, "timeout": 5.0, **options}
+    )
     sink.limits = replace(sink.limits, linger=0.0)
     return sink
 
@@ -92,11 +94,9 @@ COME_BACK: dict[str, Behaviour] = {
     "bodies of 3 kB at most": ingest.largest(3_000),
     "no gzip": lambda asked: Answer(415) if asked.compressed else Answer(),
     "gzip is a bad request": lambda asked: Answer(400) if asked.compressed else Answer(),
-    "somebody else's page": lambda asked: Answer(
-        200 if asked.number > 3 else 203, {} if asked.number > 3 else {"content-type": "text/html"}, b"<html>hello"
-    )
-    if asked.number <= 3
-    else Answer(),
+    "somebody else's page at first": lambda asked: (
+        Answer(200, {"content-type": "text/html"}, b"<html>hello</html>") if asked.number <= 3 else Answer()
+    ),
 }
 
 

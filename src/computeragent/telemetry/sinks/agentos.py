@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gzip
+import os
 import socket
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from importlib import metadata
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from computeragent import discovery
 from computeragent.errors import ValidationError
@@ -29,6 +32,18 @@ NOT_ALLOWED_PAUSE = 60.0
 _SHORTEST = 1_000
 _UNKNOWN_TO_INGEST = b'"kind":"response_first_token"'
 _log = Logger("agentos")
+_of_the_parent: list[httpx2.Client | None] = []
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    """What the server said to a request: `after` is the pause that it asked for, `page` an answer for people."""
+
+    status: int
+    after: float | None
+    text: str
+    compressed: bool
+    page: bool
 
 
 class AgentOSHttpSink:
@@ -63,7 +78,7 @@ class AgentOSHttpSink:
         timeout: float = 10.0,
     ) -> None:
         del source
-        if url is not None and not url.startswith(("http://", "https://")):
+        if url is not None and not _is_http(url):
             raise ValidationError(
                 "the ingest URL must be http(s)", hint="Such as https://host/agentos/api/ingest/events."
             )
@@ -74,13 +89,18 @@ class AgentOSHttpSink:
         self.limits = BatchLimits(events=max(1, flush_threshold), bytes=max(_SHORTEST, max_buffer_bytes))
         self.refused = 0
         self._url = url
-        self._token = token
-        self._host = to_json(host or socket.gethostname())
+        self._token = (token or "").strip() or None
+        self._ending = b',"host":' + to_json(host or socket.gethostname()) + b"}"
         self._timeout = timeout
         self._given = client
         self._client: httpx2.Client | None = client
-        self._compress = True
+        self._pid = os.getpid()
+        self._compress: bool | None = None  # None: not known yet whether the server can read it
         self._off = False
+        self._settled: set[bytes] = set()  # of a batch that was taken in part: what need not be sent again
+        # fixed at birth: the spools know this sink by it
+        where = url or discovery.override("ingest") or discovery.document_url() or ""
+        self._destination = f"agentos {discovery.without_credentials(where)}"
 
     def __repr__(self) -> str:
         return f"AgentOSHttpSink({self.destination})"
@@ -88,8 +108,7 @@ class AgentOSHttpSink:
     @property
     def destination(self) -> str:
         """Where it sends to, without credentials: the ingest URL, or the discovery document's."""
-        url = self._url or discovery.override("ingest") or discovery.document_url() or ""
-        return f"agentos {discovery.without_credentials(url)}"
+        return self._destination
 
     # ── Fed from a spool ──
 
@@ -99,9 +118,10 @@ class AgentOSHttpSink:
 
     def deliver(self, batch: Sequence[Spooled]) -> Spooled | None:
         """Post a batch; blocks. Raises `RetryLater`, or what the connection raised, to be called again."""
-        lines = [event.data for event in batch if _UNKNOWN_TO_INGEST not in event.data[:200]]
+        lines = [self._fitting(event.data) for event in batch if _UNKNOWN_TO_INGEST not in event.data[:200]]
         if lines and not self._off:
-            self._post(self._resolved(), [self._fitting(line) for line in lines])
+            self._post(self._resolved(), [line for line in lines if line not in self._settled])
+        self._settled.clear()
         return None
 
     def close(self) -> None:
@@ -139,25 +159,30 @@ class AgentOSHttpSink:
         raise RetryLater("the AgentOS discovery document cannot be had", after=discovery.RETRY_AFTER)
 
     def _post(self, url: str, lines: list[bytes]) -> None:
-        if not url:
+        if not url or not lines:
             return
-        status, after, reason = self._send(url, lines)
-        if status < 300:
-            return
-        if status == 415 and self._compress:
-            self._compress = False
-            self._post(url, lines)
-        elif status in {400, 413, 422}:
-            self._isolate(url, lines, status, reason)
-        elif status in {401, 403, 404}:
-            hint = "check COMPUTERAGENT_HARNESS_TOKEN and its role" if status != 404 else "check the ingest URL"
-            raise RetryLater(
-                f"HTTP {status} from {discovery.without_credentials(url)}: {hint}", after=NOT_ALLOWED_PAUSE
-            )
+        reply = self._send(url, lines)
+        if reply.compressed and (reply.status == 415 or (self._compress is None and reply.status in {400, 422})):
+            self._compress = False  # some say "bad request" to what they cannot unpack
+            reply = self._send(url, lines)
+            self._compress = None if reply.status in {400, 422} else False
+        elif reply.compressed and reply.status < 300:
+            self._compress = True
+        place = discovery.without_credentials(url)
+        if reply.status < 300:
+            if reply.page:
+                hint = "check the ingest URL"
+                raise RetryLater(f"a web page instead of an answer from {place}: {hint}", after=NOT_ALLOWED_PAUSE)
+            self._settled.update(lines)
+        elif reply.status in {400, 413, 422}:
+            self._isolate(url, lines, reply)
+        elif reply.status in {401, 403, 404}:
+            hint = "check the ingest URL" if reply.status == 404 else "check COMPUTERAGENT_HARNESS_TOKEN and its role"
+            raise RetryLater(f"HTTP {reply.status} from {place}: {hint}", after=NOT_ALLOWED_PAUSE)
         else:
-            raise RetryLater(f"HTTP {status} from {discovery.without_credentials(url)}", after=after)
+            raise RetryLater(f"HTTP {reply.status} from {place}", after=reply.after)
 
-    def _isolate(self, url: str, lines: list[bytes], status: int, reason: str) -> None:
+    def _isolate(self, url: str, lines: list[bytes], reply: _Reply) -> None:
         """Send halves of what was refused, down to the one that is to blame."""
         if len(lines) > 1:
             half = len(lines) // 2
@@ -165,44 +190,68 @@ class AgentOSHttpSink:
             self._post(url, lines[half:])
             return
         (line,) = lines
-        smaller = _shortened(line, len(line) // 2) if status == 413 else None
-        if smaller is not None and len(smaller) < len(line):
+        smaller = self._with_host(_shortened(self._without_host(line), len(line) // 2))
+        if reply.status == 413 and len(smaller) < len(line):
             self._post(url, [smaller])
+            self._settled.add(line)
             return
-        if status != 413 and self._send(url, [])[0] >= 300:
-            raise RetryLater(
-                f"HTTP {status} to everything from {discovery.without_credentials(url)}", NOT_ALLOWED_PAUSE
-            )
-        self.refused += 1
-        event = decode(line[: line.rfind(b',"host":')] + b"}")
-        _log.error("event_refused", status=status, kind=event.kind, event_id=event.event_id, reason=reason[:200])
+        # Is it this event, or is it everything? Then once more: the server may just have come to its senses.
+        if self._send(url, []).status >= 300:
+            place = discovery.without_credentials(url)
+            raise RetryLater(f"HTTP {reply.status} to everything from {place}", after=NOT_ALLOWED_PAUSE)
+        again = self._send(url, lines)
+        if again.status in {400, 413, 422}:
+            self.refused += 1
+            event = decode(self._without_host(line))
+            said = again.text[:200]
+            _log.error("event_refused", status=again.status, kind=event.kind, event_id=event.event_id, reason=said)
+        elif again.status >= 300:
+            raise RetryLater(f"HTTP {again.status} from {discovery.without_credentials(url)}", after=again.after)
+        self._settled.add(line)
 
-    def _send(self, url: str, lines: list[bytes]) -> tuple[int, float | None, str]:
-        """Post lines; the status, the pause that was asked for, and what was said."""
+    def _send(self, url: str, lines: list[bytes]) -> _Reply:
         body = b'{"events":[' + b",".join(lines) + b"]}"
         headers = {"content-type": "application/json", "user-agent": _user_agent()}
         token = self._token or discovery.agent_key()
         if token:
+            if not (token.isascii() and token.isprintable()):  # the client would quote it in its error
+                raise RetryLater("the key has characters that no header can carry", after=NOT_ALLOWED_PAUSE)
             headers["authorization"] = f"Bearer {token}"
-        if self._compress and len(body) >= GZIP_FROM:
+        compressed = self._compress is not False and len(body) >= GZIP_FROM
+        if compressed:
             body = gzip.compress(body, compresslevel=3)
             headers["content-encoding"] = "gzip"
         response = self._connected().post(url, content=body, headers=headers)
-        return response.status_code, _retry_after(response.headers.get("retry-after")), response.text
+        return _Reply(
+            status=response.status_code,
+            after=_retry_after(response.headers.get("retry-after")),
+            text=response.text,
+            compressed=compressed,
+            page=response.headers.get("content-type", "").startswith("text/html"),
+        )
 
     def _connected(self) -> httpx2.Client:
+        if self._pid != os.getpid() and self._given is None:
+            # connections that were open when this process was forked are the parent's to use, and to close
+            _of_the_parent.append(self._client)
+            self._client = None
         if self._client is None:
             import httpx2
 
+            self._pid = os.getpid()
             self._client = httpx2.Client(timeout=self._timeout, follow_redirects=False)
         return self._client
 
     def _fitting(self, line: bytes) -> bytes:
         """An event as it goes into a body: with the host, and no larger than a body may be."""
-        room = self.limits.bytes - len(self._host) - 64
-        if len(line) > room:
-            line = _shortened(line, room)
-        return line[:-1] + b',"host":' + self._host + b"}"
+        room = self.limits.bytes - len(self._ending) - 64
+        return self._with_host(_shortened(line, room) if len(line) > room else line)
+
+    def _with_host(self, line: bytes) -> bytes:
+        return line[:-1] + self._ending
+
+    def _without_host(self, line: bytes) -> bytes:
+        return line[: -len(self._ending)] + b"}"
 
 
 def auto_sink() -> AgentOSHttpSink | None:
@@ -211,18 +260,24 @@ def auto_sink() -> AgentOSHttpSink | None:
 
 
 def _shortened(line: bytes, room: int) -> bytes:
-    """An event with its texts cut until it fits."""
-    host = line.rfind(b',"host":')
-    tail = line[host:] if host > 0 else b""
-    event = decode(line[:host] + b"}" if host > 0 else line)
+    """An event with its texts cut until it fits, or until they are short."""
+    event = decode(line)
     longest = 32_000
     while longest >= _SHORTEST:
         event.payload = truncate(event.payload, longest)
         line = encode(event)
-        if len(line) + len(tail) <= room:
+        if len(line) <= room:
             break
         longest //= 2
-    return line[:-1] + tail if tail else line
+    return line
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _retry_after(value: str | None) -> float | None:

@@ -13,9 +13,19 @@ from computeragent.wire.encoding import to_json
 
 Json = dict[str, Any]
 
+_LONGEST_REPR = 4_000
 _COLOURS = {"session": "36", "turn": "36", "tool": "33", "assistant": "32", "policy": "35", "usage": "34", "user": "32"}
-_CONTROLS = [*range(9), *range(11, 32), *range(127, 160)]
-_UNPRINTABLE = {**dict.fromkeys(_CONTROLS, "\N{REPLACEMENT CHARACTER}"), 9: " ", 10: " "}
+# What moves the cursor, changes what was printed, ends a line, turns its direction, or cannot be encoded.
+_CONTROLS = [
+    *range(9),
+    *range(11, 32),
+    *range(127, 160),
+    0x200E,
+    0x200F,
+    *range(0x2028, 0x202F),
+    *range(0x2066, 0x206A),
+]
+_UNPRINTABLE = {**dict.fromkeys([*_CONTROLS, *range(0xD800, 0xE000)], "\N{REPLACEMENT CHARACTER}"), 9: " ", 10: " "}
 
 
 class ConsoleSink:
@@ -35,10 +45,17 @@ class ConsoleSink:
         if self._gone:
             return
         stream = self._stream or sys.stderr
+        if stream is None or stream.closed:  # pyright: ignore[reportUnnecessaryComparison] - a daemon has no stderr
+            self._gone = True
+            return
+        line = self._line(event, stream) + "\n"
         try:
-            stream.write(self._line(event, stream) + "\n")
+            try:
+                stream.write(line)
+            except UnicodeEncodeError:
+                stream.write(line.encode("ascii", "backslashreplace").decode("ascii"))
             stream.flush()
-        except (BrokenPipeError, ValueError):  # closed, or closed by the other side
+        except BrokenPipeError:
             self._gone = True
 
     async def flush(self, timeout: float = 5.0) -> None:
@@ -50,10 +67,10 @@ class ConsoleSink:
 
     def _line(self, event: TelemetryEvent, stream: TextIO) -> str:
         clock = event.timestamp.astimezone().strftime("%H:%M:%S.%f")[:-3]
-        told = _TOLD.get(event.kind, _anything)(event.payload).translate(_UNPRINTABLE)
+        told = _told(event).translate(_UNPRINTABLE)
         tty = stream.isatty()
-        head = f"{clock} {event.session_id[-6:]} "
-        kind = f"{event.kind:18} "
+        head = f"{clock} {event.session_id[-6:].translate(_UNPRINTABLE)} "
+        kind = f"{event.kind.translate(_UNPRINTABLE):18} "
         if not self._verbose:
             room = (shutil.get_terminal_size((160, 24)).columns if tty else 160) - len(head) - len(kind)
             told = told if len(told) <= room else told[: max(0, room - 1)] + "…"
@@ -64,9 +81,16 @@ class ConsoleSink:
         return (head + kind + told).rstrip()
 
 
+def _told(event: TelemetryEvent) -> str:
+    try:
+        return _TOLD.get(event.kind, _anything)(event.payload)
+    except (TypeError, ValueError, AttributeError):  # middleware of yours may have put anything there
+        return _short(event.payload)
+
+
 def _of(*names: str) -> Callable[[Json], str]:
     def tell(payload: Json) -> str:
-        return "  ".join(str(payload[name]) for name in names if payload.get(name) not in {None, ""})
+        return "  ".join(_short(payload[name]) for name in names if payload.get(name) not in (None, ""))
 
     return tell
 
@@ -106,7 +130,7 @@ def _short(value: Any) -> str:
     try:
         return to_json(value).decode()
     except (TypeError, ValueError, RecursionError):
-        return repr(value)
+        return repr(value)[:_LONGEST_REPR]
 
 
 _TOLD: dict[str, Callable[[Json], str]] = {

@@ -44,6 +44,7 @@ class JsonlSink:
         written = os.write(self._file, line)
         self._size += written
         if written < len(line):
+            self._close()  # the next event opens it anew, which ends the line that was cut short
             raise OSError(f"only {written} of {len(line)} bytes could be written to {self.path}")
 
     async def flush(self, timeout: float = 5.0) -> None:
@@ -57,9 +58,13 @@ class JsonlSink:
     def _open(self) -> int:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        self._size = os.fstat(file).st_size
-        if self._size and os.pread(file, 1, self._size - 1) != b"\n":
-            self._size += os.write(file, b"\n")
+        try:
+            self._size = os.fstat(file).st_size
+            if self._size and os.pread(file, 1, self._size - 1) != b"\n":
+                self._size += os.write(file, b"\n")
+        except BaseException:
+            os.close(file)
+            raise
         return file
 
     def _rotate(self) -> None:
