@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import importlib
 import ipaddress
 import json
 import subprocess
 import sys
+import threading
 import types
 from collections import Counter
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from computeragent import discovery
 from computeragent.telemetry.protocols import SpooledSink, TelemetrySink
 from computeragent.telemetry.sinks.otel import OtelSettings, OtelSink, auto_sink
 from computeragent.telemetry.sinks.otel.settings import public, signal_url
@@ -149,38 +152,79 @@ def test_an_endpoint_that_is_given_goes_before_the_gateway(
     assert "cak_live_123" not in json.dumps([each.headers for each in collector.requests])
 
 
-class Discovery(types.ModuleType):
-    """Stands for `computeragent.discovery`."""
+@pytest.fixture
+def document(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """AgentOS's discovery document, which may be changed; a status in place of it is an outage."""
+    found: dict[str, Any] = {"status": 200, "endpoints": {}}
 
-    def __init__(self, url: str | None) -> None:
-        super().__init__("computeragent.discovery")
-        self.url = url
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps({"endpoints": found["endpoints"]}).encode()
+            self.send_response(found["status"])
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
 
-    def endpoint(self, name: str) -> str | None:
-        return self.url if name == "otel" else None
+        def log_message(self, *args: Any) -> None:
+            pass
 
-    def agent_key(self) -> str | None:
-        return "cak_discovered"
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    monkeypatch.setenv("AGENTOS_DISCOVERY_URL", f"http://127.0.0.1:{server.server_port}/api/discovery")
+    monkeypatch.setenv("COMPUTERAGENT_HARNESS_TOKEN", "cak_live_123")
+    discovery.forget()
+    yield found
+    discovery.forget()
+    server.shutdown()
+    server.server_close()
+    thread.join()
 
 
 def test_the_discovery_document_names_the_gateway(
-    collector: Collector, endpoint: str, monkeypatch: pytest.MonkeyPatch
+    document: dict[str, Any], collector: Collector, endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    discovery = Discovery(None)
-    monkeypatch.setattr(importlib.import_module("computeragent"), "discovery", discovery, raising=False)
-    monkeypatch.setitem(sys.modules, "computeragent.discovery", discovery)
-    monkeypatch.setenv("AGENTOS_DISCOVERY_URL", "https://agentos.example/api/discovery")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", f"api-key={SECRET}")
+    document["endpoints"] = {"otel": f"{endpoint}/gateway"}
     sink = auto_sink()
     assert sink is not None
-    assert sink.destination == "otel https://agentos.example/api/discovery"
+    assert sink.destination.endswith("/api/discovery")
+    deliver(sink, one_turn())
+    assert set(paths(collector)) == {"/gateway/v1/traces", "/gateway/v1/metrics"}
+    assert headers(collector)["authorization"] == "Bearer cak_live_123"
+    assert SECRET not in json.dumps([each.headers for each in collector.requests])
+
+
+def test_events_wait_until_the_discovery_document_is_there(
+    document: dict[str, Any], collector: Collector, endpoint: str
+) -> None:
+    document |= {"status": 503, "endpoints": {"otel": endpoint}}
+    sink = OtelSink()
     batch = one_turn().batch()
-    with pytest.raises(ConnectionError):  # nobody answers: the events wait
+    with pytest.raises(ConnectionError, match="discovery"):
         sink.deliver(batch)
-    discovery.url = f"{endpoint}/gateway"
+    document["status"] = 200
+    discovery.forget()  # as after a minute
     assert sink.deliver(batch) is None
     sink.close()
-    assert set(paths(collector)) == {"/gateway/v1/traces", "/gateway/v1/metrics"}
-    assert headers(collector)["authorization"] == "Bearer cak_discovered"
+    assert len(collector.spans) == 4
+
+
+def test_a_document_that_names_no_gateway_leaves_it_to_the_variables(
+    document: dict[str, Any], collector: Collector, endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+    exported()
+    assert len(collector.spans) == 4
+    assert "authorization" not in headers(collector)
+
+
+def test_with_no_gateway_and_no_variables_nothing_is_kept(
+    document: dict[str, Any], collector: Collector, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert deliver(OtelSink(), one_turn()) is None
+    assert caplog.text.count("no_otlp_gateway") == 1
+    assert collector.requests == []
 
 
 # ── Variables of the specification ──

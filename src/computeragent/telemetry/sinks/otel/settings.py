@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, Literal, cast
+from typing import Literal, cast
 from urllib.parse import urlsplit, urlunsplit
 
+from computeragent import discovery
 from computeragent.errors import ValidationError
 from computeragent.logs import Logger
 from computeragent.telemetry.sinks.otel.names import Profile, profile
@@ -97,9 +97,13 @@ def make_plan(given: OtelSettings, *, fallback: Kind) -> Plan:
     where, and does not answer; `ValidationError` for settings that cannot be meant.
     """
     environ = os.environ
-    gateway = None if given.endpoint or given.exporter == "console" else gateway_url()
-    if gateway is None and _discovery() and not given.endpoint and not given.exporter and not _otlp_configured():
-        raise NotYetKnownError("AgentOS discovery does not name an OTLP endpoint at the moment")
+    elsewhere = bool(given.endpoint or given.exporter == "console")
+    gateway = None if elsewhere else discovery.endpoint("otel")
+    if gateway is None and discovery.configured("otel") and not (elsewhere or given.exporter or _otlp_configured()):
+        if not discovery.known():
+            raise NotYetKnownError("AgentOS discovery cannot be had at the moment")
+        _log.warn("no_otlp_gateway", hint="AgentOS names no OTLP endpoint; set OTEL_EXPORTER_OTLP_ENDPOINT")
+        fallback = "none"
     routes: dict[Signal, Route] = {signal: _route(signal, given, gateway, fallback) for signal in SIGNALS}
     if "grpc" in map(_protocol, SIGNALS) and not has_grpc():
         _log.warn("grpc_not_installed", using="http", hint="pip install opentelemetry-exporter-otlp-proto-grpc")
@@ -114,7 +118,7 @@ def make_plan(given: OtelSettings, *, fallback: Kind) -> Plan:
         service_name=given.service_name,
         headers=None if gateway else given.headers,
         gateway=gateway is not None,
-        key=_agent_key() if gateway else None,
+        key=discovery.agent_key() if gateway else None,
         sample_rate=given.sample_rate,
         capture=capture,
         capture_mode=cast("CaptureMode", mode) if mode in {"events", "attributes", "both"} else "events",
@@ -131,7 +135,7 @@ def destination(given: OtelSettings) -> str:
     environ = os.environ
     if given.exporter == "console":
         return "otel console"
-    url = given.endpoint or environ.get("AGENTOS_OTEL_URL") or _discovery()
+    url = given.endpoint or discovery.override("otel") or discovery.document_url()
     for name in ("", "TRACES_", "METRICS_", "LOGS_"):
         url = url or environ.get(f"OTEL_EXPORTER_OTLP_{name}ENDPOINT")
     if url:
@@ -144,7 +148,7 @@ def configured() -> bool:
     """Whether the environment names a place to export to."""
     if is_true(os.environ.get("OTEL_SDK_DISABLED")):
         return False
-    if os.environ.get("AGENTOS_OTEL_URL") or _discovery():
+    if discovery.configured("otel"):
         return True
     return any(_route(signal, OtelSettings(), None, "none").kind != "none" for signal in SIGNALS) and (
         _otlp_configured() or any(_asked(signal) == "console" for signal in SIGNALS)
@@ -175,17 +179,6 @@ def signal_url(base: str, signal: Signal) -> str:
     return urlunsplit(parts._replace(path=f"{path}/v1/{signal}"))
 
 
-def gateway_url() -> str | None:
-    """The base URL of AgentOS's OTLP gateway, from ``AGENTOS_OTEL_URL`` or the discovery document; None without one."""
-    explicit = os.environ.get("AGENTOS_OTEL_URL", "").strip()
-    if explicit:
-        return explicit.rstrip("/")
-    if not _discovery():
-        return None
-    discovery = _discovery_module()
-    return None if discovery is None else discovery.endpoint("otel")
-
-
 def is_true(value: str | None) -> bool:
     """Whether a variable says yes: 1, true, yes or on, in any case."""
     return (value or "").strip().lower() in _TRUE
@@ -202,24 +195,6 @@ def has_grpc() -> bool:
 def _protocol(signal: Signal) -> str:
     general = os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "")
     return (os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL") or general).strip().lower()
-
-
-def _discovery() -> str | None:
-    return os.environ.get("AGENTOS_DISCOVERY_URL") or None
-
-
-def _agent_key() -> str | None:
-    discovery = _discovery_module()
-    if discovery is not None:
-        return discovery.agent_key()
-    return os.environ.get("COMPUTERAGENT_HARNESS_TOKEN") or os.environ.get("AGENTOS_INGEST_TOKEN") or None
-
-
-def _discovery_module() -> Any:
-    try:
-        return import_module("computeragent.discovery")
-    except ModuleNotFoundError:
-        return None
 
 
 def _otlp_configured() -> bool:
