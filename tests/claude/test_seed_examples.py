@@ -10,10 +10,10 @@ import textwrap
 from pathlib import Path
 
 import pytest
-
-from computeragent.testing.models import ModelSimulator, parse_script
 from tests.telemetry.otel.collector import Collector, serving
 from tests.telemetry.sinks.ingest import Ingest
+
+from computeragent.testing.models import ModelSimulator, parse_script
 
 pytestmark = pytest.mark.e2e
 

@@ -14,12 +14,11 @@ import anyio
 import claude_agent_sdk
 import pytest
 from claude_agent_sdk import types as upstream_types
+from tests.telemetry.listening import Listener
 
 import computeragent
 from computeragent import types
 from computeragent.claude.names import MADE_WITH, UPSTREAM_NAMES
-from tests.telemetry.listening import Listener
-
 
 WRAPPERS = {"query", "ClaudeSDKClient"}  # documented in docs/drop-in.md; their behaviour is in test_wrappers.py
 

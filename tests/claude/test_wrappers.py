@@ -11,11 +11,11 @@ import anyio
 import claude_agent_sdk as sdk
 import pytest
 from claude_agent_sdk import AssistantMessage, ClaudeAgentOptions, ResultMessage, TextBlock
+from tests.telemetry.listening import Listener, Stuck
 
 import computeragent
 from computeragent import GuardrailError, GuardrailFilter
 from computeragent.telemetry import Pipeline
-from tests.telemetry.listening import Listener, Stuck
 
 pytestmark = pytest.mark.anyio
 
@@ -90,6 +90,13 @@ def play(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 async def told(sink: Listener) -> None:
     assert await computeragent.get_pipeline().flush(10)
+
+
+async def slowly(got: list[Any]) -> None:
+    """Take one message after the other, each when the pipeline has seen the one before."""
+    async for message in computeragent.query(prompt="hi"):
+        got.append(message)
+        await computeragent.get_pipeline().settle(5)
 
 
 def test_signatures_are_upstreams() -> None:
@@ -297,9 +304,7 @@ async def test_a_run_above_its_ceiling_is_stopped_at_the_next_message(play: Any,
     upstream = play(text("a"), result(), text("b"), "wait")
     got: list[Any] = []
     with pytest.raises(GuardrailError) as caught:
-        async for message in computeragent.query(prompt="hi"):
-            got.append(message)
-            await computeragent.get_pipeline().settle(5)
+        await slowly(got)
     assert len(got) == 2  # nothing that was yielded is taken back
     assert upstream.closed
     assert caught.value.details == {"kind": "budget_exceeded", "session_id": sink.events[0].session_id}
@@ -314,8 +319,7 @@ async def test_blocked_content_stops_the_run_and_reaches_no_sink(play: Any, guar
     sink = guarded(content_filter=no_swearing)
     upstream = play(text("damn"), text("more"), "wait")
     with pytest.raises(GuardrailError):
-        async for _ in computeragent.query(prompt="hi"):
-            await computeragent.get_pipeline().settle(5)
+        await slowly([])
     assert upstream.closed
     await told(sink)
     assert "damn" not in repr(sink.events)
@@ -330,8 +334,7 @@ async def test_a_content_filter_that_fails_has_allowed_nothing(play: Any, guarde
     guarded(content_filter=broken)
     play(text("a"), text("b"), "wait")
     with pytest.raises(GuardrailError):
-        async for _ in computeragent.query(prompt="hi"):
-            await computeragent.get_pipeline().settle(5)
+        await slowly([])
 
 
 async def test_observing_stops_nothing(play: Any, guarded: Any) -> None:

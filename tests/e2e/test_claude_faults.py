@@ -61,7 +61,7 @@ async def test_a_cli_that_is_killed_while_it_starts(start: Any, alive: Any, mome
         assert await wait_for(alive, 5)
         await asyncio.sleep(moment)
         kill_all(alive())
-        with pytest.raises(EngineError, match="could not start: (it was killed by signal 9|its process ended)"):
+        with pytest.raises(EngineError, match=r"could not start: (it was killed by signal 9|its process ended)"):
             await turn
         assert await greets(agent)
     assert alive() == []

@@ -12,10 +12,10 @@ from typing import Any
 import anyio
 import claude_agent_sdk as sdk
 import pytest
+from tests.telemetry.listening import Listener
 
 import computeragent
 from computeragent.testing.models import ModelSimulator, parse_script
-from tests.telemetry.listening import Listener
 
 pytestmark = [
     pytest.mark.anyio,

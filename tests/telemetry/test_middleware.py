@@ -1,4 +1,4 @@
-"""Redaction in the pipeline: every field, every shape, secrets by value, secrets split over blocks; nothing planted leaks."""
+"""Redaction in the pipeline: every field and shape, secrets by value or split over blocks; nothing planted leaks."""
 
 from __future__ import annotations
 
