@@ -45,7 +45,7 @@ class ConsoleSink:
         if self._gone:
             return
         stream = self._stream or sys.stderr
-        if stream is None or stream.closed:  # pyright: ignore[reportUnnecessaryComparison] - a daemon has no stderr
+        if stream is None or getattr(stream, "closed", False):  # pyright: ignore[reportUnnecessaryComparison] - a daemon has no stderr
             self._gone = True
             return
         line = self._line(event, stream) + "\n"
