@@ -27,6 +27,7 @@ format: $(READY) ## format the code and mend what the linter can mend
 bench: $(READY) ## run the benchmarks
 	@$(RUN) benchmarks/run.py $(ARGS)
 	@$(RUN) benchmarks/redaction.py --quick
+	@$(RUN) benchmarks/telemetry.py --quick
 
 soak: $(READY) ## run what takes long: soak tests, and the installation of every extra
 	@$(RUN) -m pytest -m soak --timeout 1800 $(ARGS)

@@ -10,12 +10,14 @@ import argparse
 import asyncio
 import os
 import resource
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 os.environ.setdefault("COMPUTERAGENT_HOME", tempfile.mkdtemp())
@@ -32,7 +34,9 @@ from claude_agent_sdk import (
 )
 
 import computeragent
-from computeragent.telemetry import Pipeline
+from computeragent.telemetry import BatchLimits, Pipeline, Spooled
+from computeragent.telemetry.event import decode
+from computeragent.telemetry.sinks import AgentOSHttpSink, OtelSink
 
 TURNS = 1_000
 
@@ -106,7 +110,85 @@ def measure(case: str, listing: list[Any], pipeline: Pipeline | None) -> tuple[f
     return cpu / len(listing) * 1e6, wall / len(listing) * 1e6
 
 
-def hot_path(rounds: int) -> None:
+SERVER = """
+import http.server, sys
+class Taker(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(200)
+        self.send_header("content-length", "0")
+        self.end_headers()
+    def log_message(self, *args):
+        pass
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Taker)
+print(server.server_port, flush=True)
+server.serve_forever()
+"""
+
+
+@contextmanager
+def taker() -> Iterator[str]:
+    """A server that takes whatever is posted, in a process of its own; its URL."""
+    run = subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True)
+    try:
+        assert run.stdout is not None
+        yield f"http://127.0.0.1:{run.stdout.readline().strip()}"
+    finally:
+        run.kill()
+        run.communicate()
+
+
+def real_sinks(url: str) -> list[Any]:
+    return [OtelSink(endpoint=url), AgentOSHttpSink(url=f"{url}/ingest/events", token="cak_benchmark")]
+
+
+def stall(rounds: int) -> None:
+    """The longest that the caller's event loop stood still while both sinks look into a black hole."""
+    hole = socket.create_server(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{hole.getsockname()[1]}"
+    listing = messages(100)
+
+    async def fake(**_: Any) -> AsyncIterator[Any]:
+        for message in listing:
+            await asyncio.sleep(0.001)
+            yield message
+
+    async def watched() -> float:
+        longest = 0.0
+        running = True
+
+        async def tick() -> None:
+            nonlocal longest
+            before = time.perf_counter()
+            while running:
+                await asyncio.sleep(0.001)
+                now = time.perf_counter()
+                longest, before = max(longest, now - before), now
+
+        ticking = asyncio.create_task(tick())
+        for _ in range(rounds):
+            async for _ in computeragent.query(prompt="go"):
+                pass
+        running = False
+        await ticking
+        return longest
+
+    original = upstream.query
+    upstream.query = fake
+    try:
+        idle = asyncio.run(watched()) if computeragent.configure(sinks=[]) else 0.0
+        computeragent.configure(sinks=real_sinks(url))
+        longest = asyncio.run(watched())
+    finally:
+        upstream.query = original
+        hole.close()
+    print(
+        f"longest stall of the caller's loop, black hole: {longest * 1e3:.1f} ms (nobody listens: {idle * 1e3:.1f} ms)"
+    )
+
+
+def hot_path(rounds: int, url: str) -> None:
     """The table of costs per message."""
     cases: dict[str, Any] = {
         "upstream alone": None,
@@ -114,6 +196,7 @@ def hot_path(rounds: int) -> None:
         "no middleware, 1 sink": {"sinks": 1, "middleware": []},
         "redaction, 1 sink": {"sinks": 1},
         "redaction, 2 sinks": {"sinks": 2},
+        "redaction, OTel and AgentOS": {"sinks": "real"},
     }
     listing = messages()
     results: dict[str, list[tuple[float, float]]] = {case: [] for case in cases}
@@ -122,7 +205,7 @@ def hot_path(rounds: int) -> None:
             pipeline = None
             if settings is not None:
                 given = dict(settings)
-                given["sinks"] = [Nowhere() for _ in range(given["sinks"])] if given["sinks"] else []
+                given["sinks"] = real_sinks(url) if given["sinks"] == "real" else [Nowhere()] * (given["sinks"] or 0)
                 pipeline = computeragent.configure(**given, tail_timeout=0)
             results[case].append(measure(case, listing, pipeline))
             if pipeline is not None:
@@ -133,6 +216,50 @@ def hot_path(rounds: int) -> None:
         cpu = min(cpu for cpu, _ in runs)
         wall = statistics.median(wall for _, wall in runs)
         print(f"{case:34}{cpu:8.2f}{cpu - base:16.2f}{wall:8.2f}")
+
+
+class Clock:
+    """A spooled sink that notes how long each event took from the tap to the disk, in seconds."""
+
+    destination = "clock"
+    limits = BatchLimits()
+
+    def __init__(self) -> None:
+        self.waits: list[float] = []
+
+    def open(self) -> None:
+        return None
+
+    def deliver(self, batch: Sequence[Spooled]) -> None:
+        self.waits += [one.at - decode(one.data).timestamp.timestamp() for one in batch]
+
+    def close(self) -> None:
+        return None
+
+
+def commit(rounds: int) -> None:
+    """How soon what was told is on the disk, for a stream of a message every few milliseconds."""
+    clock = Clock()
+    pipeline = computeragent.configure(sinks=[clock])
+    listing = messages(100 * rounds)
+
+    async def fake(**_: Any) -> AsyncIterator[Any]:
+        for message in listing:
+            await asyncio.sleep(0.003)
+            yield message
+
+    original = upstream.query
+    upstream.query = fake
+    try:
+        asyncio.run(drain(computeragent.query(prompt="go")))
+    finally:
+        upstream.query = original
+    pipeline.flush_sync(30)
+    waits = sorted(clock.waits)
+    print(
+        f"from the tap to the disk: median {statistics.median(waits) * 1e3:.1f} ms,"
+        f" 99 % within {waits[len(waits) * 99 // 100] * 1e3:.1f} ms, all within {waits[-1] * 1e3:.1f} ms"
+    )
 
 
 def memory(events: int) -> None:
@@ -165,6 +292,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
     chosen = parser.parse_args()
-    hot_path(3 if chosen.quick else 9)
+    with taker() as url:
+        hot_path(3 if chosen.quick else 9, url)
+    stall(5)
+    commit(1 if chosen.quick else 10)
     memory(100_000 if chosen.quick else 1_000_000)
     imports(3 if chosen.quick else 10)

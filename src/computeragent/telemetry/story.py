@@ -4,7 +4,8 @@ Payloads (absent rather than null where upstream does not say):
 
 - ``session_started``: model, system_prompt, permission_mode, allowed_tools, disallowed_tools, max_turns, cwd, add_dirs,
   prompt; of the harness also harness_mode, engine, agent_version, agent_sha, source_url, source_subdir.
-- ``turn_started``: prompt, model, turn_index, trace_id, span_id, parent_span_id (hex, where a trace was joined).
+- ``turn_started``: prompt, model, turn_index, trace_id, span_id; where a trace was joined also parent_span_id (all in
+  hex) and sampled; engine, agent_version, agent_sha as above.
 - ``user_message``: text, parent_tool_use_id, origin.
 - ``assistant_message``: model, text, thinking, block_count, stop_reason, has_tool_use, message_id, usage, error,
   parent_tool_use_id. One per block: those of one model call share ``message_id``.
@@ -40,6 +41,7 @@ from computeragent.telemetry.trace_context import Parent, ids_of
 Json = dict[str, Any]
 
 _OPEN_TOOLS = 1_000
+_FACTS = ("engine", "agent_version", "agent_sha")  # told with each turn: whoever reads a later one needs no earlier
 
 
 class Story:
@@ -62,6 +64,7 @@ class Story:
         self.model: str | None = None
         self._started_at = 0
         self._opening: Json | None = None
+        self._facts: Json = {}
         self._early: list[TelemetryEvent] = []
         self._turn_open = False
         self._asked_at = 0  # when the model was asked last: the turn's start, or the last tool result
@@ -89,6 +92,7 @@ class Story:
         """The session begins. It is told with its first prompt, which belongs to it, or whatever else comes first."""
         self._started_at = at
         self._opening = payload
+        self._facts = {name: payload[name] for name in _FACTS if payload.get(name) is not None}
         self.model = payload.get("model")
 
     def prompt(
@@ -127,6 +131,8 @@ class Story:
             trace_id=parent.trace_id if parent else trace_id,
             span_id=span_id,
             parent_span_id=parent.span_id if parent else None,
+            sampled=parent.sampled if parent else None,
+            **self._facts,
         )
         self.turns += 1
         self._turn_open = True
