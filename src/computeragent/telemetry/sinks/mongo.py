@@ -1,0 +1,262 @@
+"""`MongoTelemetry`: the hooks of a `ComputerAgent`, written as AgentOS's registry and log documents to MongoDB."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, cast
+
+import anyio.to_thread
+
+from computeragent.discovery import without_credentials
+from computeragent.errors import MissingExtraError, ValidationError
+from computeragent.logs import Logger
+from computeragent.telemetry.bounds import MAX_TEXT, shorten, truncate
+from computeragent.telemetry.lane import Lane
+from computeragent.telemetry.redaction import Redactor
+
+LONGEST_QUERY = 8_000
+LONGEST_REPLY = 16_000
+WRITE_TIMEOUT = 2.0
+"""Seconds that one document may take, on a thread of its own."""
+PATIENCE = 0.25
+"""Seconds that the end of a chat waits at most until its document is written. Nobody waits for a server that fails."""
+CLOSE_PATIENCE = 2.0
+_WAITING = 1_000
+_log = Logger("mongo")
+
+
+@dataclass(slots=True)
+class _Write:
+    """Documents to write, or with none a place in the queue; `done` once they were tried."""
+
+    registry: dict[str, Any] | None = None
+    log: dict[str, Any] | None = None
+    seen: datetime | None = None
+    closing: bool = False
+    done: threading.Event = field(default_factory=threading.Event)
+
+
+class MongoTelemetry:
+    """Writes the agent to ``agent_registry`` and every chat to ``agent_logs``; for ``ComputerAgent(telemetry=…)``.
+
+    Args:
+        url: The server, such as ``mongodb://host:27017``. Credentials in it are never logged.
+        database: The database that the AgentOS server reads.
+        agent: The name that the agent has in the registry.
+        redactor: What texts go through; default: a `Redactor`.
+
+    Writing happens on a thread of its own and is best effort: what fails is tried once more, then counted in `failures`
+    and logged, and never reaches the agent. At most 1,000 documents wait; beyond that the oldest go, counted in
+    `dropped`. Raises `MissingExtraError` without the extra ``mongo``, `ValidationError` for what is no address or name.
+
+    """
+
+    def __init__(self, *, url: str, database: str, agent: str, redactor: Redactor | None = None) -> None:
+        if find_spec("pymongo") is None:
+            raise MissingExtraError(
+                "MongoTelemetry requires the [mongo] extra", hint="pip install 'computer-agent-py[mongo]'"
+            )
+        if not url.startswith(("mongodb://", "mongodb+srv://")):
+            raise ValidationError(
+                "the URL must be mongodb://… or mongodb+srv://…", hint="Such as mongodb://host:27017."
+            )
+        if not agent or not database or re.search(r'[/\\. "$\x00]', database):
+            raise ValidationError("MongoTelemetry needs the names of a database and an agent", hint="Give both.")
+        self.failures = 0
+        self.written = 0
+        self._url = url
+        self._database = database
+        self._agent = agent
+        self._redact = redactor or Redactor()
+        self._failing = False
+        self._client: Any = None
+        self._pid = os.getpid()
+        self._lane: Lane[_Write] = Lane("mongo", self._handle, max_items=_WAITING, keep=lambda item: item.closing)
+
+    def __repr__(self) -> str:
+        return f"MongoTelemetry({without_credentials(self._url)}, database={self._database!r}, agent={self._agent!r})"
+
+    @property
+    def dropped(self) -> int:
+        """Documents that the queue had no room for."""
+        return self._lane.dropped
+
+    # ── The hooks ──
+
+    def on_agent_constructed(self, info: Mapping[str, Any]) -> None:
+        """Put the agent into the registry, behind the run's back."""
+        self._lane.put(_Write(registry=self._registered(info)))
+
+    def on_chat_start(self, info: Mapping[str, Any]) -> dict[str, Any]:
+        """Keep what was asked until the chat is over."""
+        return {"message": info.get("message")}
+
+    async def on_chat_end(self, info: Mapping[str, Any], context: Any = None) -> None:
+        """Write the chat's log document; waits at most `PATIENCE` seconds for it, under asyncio and trio."""
+        asked = cast("Mapping[str, Any]", context).get("message") if isinstance(context, Mapping) else None
+        write = _Write(log=self._logged(info, asked), seen=_now())
+        self._lane.put(write)
+        if not self._failing:
+            await _wait(write.done, PATIENCE)
+
+    async def on_close(self) -> None:
+        """Write what waits and close the connection; waits at most `CLOSE_PATIENCE` seconds. Chats may follow."""
+        write = _Write(closing=True)
+        self._lane.put(write)
+        await _wait(write.done, PATIENCE if self._failing else CLOSE_PATIENCE)
+
+    # ── The documents ──
+
+    def _registered(self, info: Mapping[str, Any]) -> dict[str, Any]:
+        now = _now()
+        model = info.get("model")
+        return {
+            "harness": str(info.get("engine") or info.get("harness") or ""),
+            "source": self._redact.redact(truncate(info.get("source"), MAX_TEXT)),
+            "model": None if model is None else self._redact.redact_text(str(model)),
+            "registeredBy": socket.gethostname(),
+            "updatedAt": now,
+            "lastSeen": now,
+        }
+
+    def _logged(self, info: Mapping[str, Any], message: Any) -> dict[str, Any]:
+        usage = info.get("usage")
+        document: dict[str, Any] = {
+            "_id": f"log_{uuid.uuid4().hex}",
+            "ts": _now(),
+            "source": "library",
+            "bot": self._agent,
+            "agentName": self._agent,
+            "requester": "library",
+            "channel": None,
+            "threadTs": None,
+            "sessionId": info.get("session_id"),
+            "query": self._text(text_of(message), LONGEST_QUERY),
+            "reply": self._text(str(info.get("reply") or ""), LONGEST_REPLY),
+            "ok": bool(info.get("ok")),
+        }
+        told = {
+            "error": self._text(str(info["error"]), LONGEST_REPLY) if info.get("error") else None,
+            "durationMs": _whole(info.get("duration_ms")),
+            "inputTokens": _whole(_of(usage, "input_tokens")),
+            "outputTokens": _whole(_of(usage, "output_tokens")),
+            "costUsd": _of(usage, "cost_usd"),
+        }
+        return document | {name: value for name, value in told.items() if value is not None}
+
+    def _text(self, text: str, limit: int) -> str:
+        """A text as it may be kept: redacted before it is cut, so that no secret is cut in half."""
+        text = self._redact.redact_text(text[: limit * 2].encode("utf-8", "replace").decode())
+        return shorten(text, limit)
+
+    # ── On the thread of the lane ──
+
+    async def _handle(self, items: list[_Write]) -> None:
+        for item in items:
+            try:
+                await self._attempt(item)
+            finally:
+                item.done.set()
+                if item.closing:
+                    await self._disconnect()
+
+    async def _attempt(self, item: _Write) -> None:
+        if item.registry is None and item.log is None:
+            return
+        try:
+            async with asyncio.timeout(WRITE_TIMEOUT):
+                try:
+                    await self._write(item)
+                except Exception as error:  # noqa: BLE001 - another process may have put the same agent in just now
+                    if type(error).__name__ not in {"DuplicateKeyError", "AutoReconnect", "NotPrimaryError"}:
+                        raise
+                    await self._write(item)
+        except Exception as error:  # noqa: BLE001 - best effort: a log that cannot be written stops nobody
+            self.failures += 1
+            if not self._failing:
+                reason = str(error).replace(self._url, without_credentials(self._url))
+                _log.warn("not_written", error=f"{type(error).__name__}: {self._redact.redact_text(reason[:500])}")
+            self._failing = True
+        else:
+            self.written += 1
+            self._failing = False
+
+    async def _write(self, item: _Write) -> None:
+        database = self._connected()[self._database]
+        known = {"name": self._agent}
+        if item.registry is not None:
+            new = {**known, "registeredAt": item.registry["updatedAt"]}
+            change = {"$set": item.registry, "$setOnInsert": new}
+            await database["agent_registry"].update_one(known, change, upsert=True)
+        if item.log is not None:  # by its id, so that a second attempt writes no second one
+            rest = {name: value for name, value in item.log.items() if name != "_id"}
+            await database["agent_logs"].update_one({"_id": item.log["_id"]}, {"$setOnInsert": rest}, upsert=True)
+        if item.seen is not None:
+            await database["agent_registry"].update_one(known, {"$set": {"lastSeen": item.seen}})
+
+    def _connected(self) -> Any:
+        if self._client is None or self._pid != os.getpid():  # a forked child leaves the parent's connections alone
+            self._pid = os.getpid()
+            self._client = import_module("pymongo").AsyncMongoClient(
+                self._url,
+                retryWrites=False,  # servers that speak the protocol do not all have them
+                serverSelectionTimeoutMS=int(WRITE_TIMEOUT * 1000),
+                connectTimeoutMS=int(WRITE_TIMEOUT * 1000),
+                appname="computeragent",
+                maxPoolSize=2,
+            )
+        return self._client
+
+    async def _disconnect(self) -> None:
+        client, self._client = self._client, None
+        if client is not None and self._pid == os.getpid():
+            try:
+                async with asyncio.timeout(WRITE_TIMEOUT):
+                    await client.close()
+            except Exception as error:  # noqa: BLE001 - there is nothing left to do with it
+                _log.debug("not_closed", error=type(error).__name__)
+
+
+def text_of(message: Any) -> str:
+    """The text of a chat's input: of every message, and of their content blocks. An iterator is not consumed."""
+    if isinstance(message, str):
+        return message
+    if isinstance(message, Sequence) and not isinstance(message, (bytes, bytearray)):
+        parts = [text_of(item) for item in cast("Sequence[Any]", message)]
+        return "\n\n".join(part for part in parts if part)
+    for name in ("content", "text"):
+        found = _of(message, name)
+        if found is not None:
+            return text_of(found)
+    return ""
+
+
+def _of(value: Any, name: str) -> Any:
+    if isinstance(value, Mapping):
+        return cast("Mapping[str, Any]", value).get(name)
+    return getattr(value, name, None)
+
+
+def _whole(value: Any) -> int | None:
+    return int(value) if isinstance(value, (int, float)) else None
+
+
+def _now() -> datetime:
+    # MongoDB keeps milliseconds
+    now = time.time_ns() // 1_000_000
+    return datetime.fromtimestamp(now / 1000, UTC)
+
+
+async def _wait(done: threading.Event, seconds: float) -> bool:
+    return await anyio.to_thread.run_sync(lambda: done.wait(seconds), abandon_on_cancel=True)
