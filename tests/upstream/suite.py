@@ -22,10 +22,11 @@ _REWRITES = (
 )
 
 
-def fetch(version: str, folder: Path) -> Path:
-    """The unpacked source distribution, through the ordinary package client."""
+def fetch(version: str | None, folder: Path) -> Path:
+    """The unpacked source distribution of a version, or of the newest, through the ordinary package client."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    command += ["--no-binary", "claude-agent-sdk", "--dest", str(folder), f"claude-agent-sdk=={version}"]
+    requirement = f"claude-agent-sdk=={version}" if version else "claude-agent-sdk"
+    command += ["--no-binary", "claude-agent-sdk", "--dest", str(folder), requirement]
     subprocess.run(command, check=True, capture_output=True, timeout=300)
     (archive,) = folder.glob("claude_agent_sdk-*.tar.gz")
     with tarfile.open(archive) as tar:
@@ -76,20 +77,34 @@ def pytest_unconfigure(config):
 """
 
 
-def start(root: Path, report: Path, *, listen: bool = False) -> subprocess.Popen[bytes]:
+def install_newest(folder: Path) -> Path:
+    """The newest upstream, on a path of its own that goes before the installed one."""
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    subprocess.run(
+        [*command, "--target", str(folder), "claude-agent-sdk"], check=True, capture_output=True, timeout=600
+    )
+    return folder
+
+
+def start(root: Path, report: Path, *, listen: bool = False, upstream: Path | None = None) -> subprocess.Popen[bytes]:
     """Run the suite below `root`; a pytest of its own, with upstream's settings less its source path.
 
-    With `listen`, a telemetry sink hears all that passes, and its counts by kind go to ``<report>.json``.
+    With `listen`, a telemetry sink hears all that passes, and its counts by kind go to ``<report>.json``. `upstream` is
+    where another version of it is installed.
     """
     settings = root / "pytest.ini"
     settings.write_text("[pytest]\naddopts = --import-mode=importlib -p anyio -q\n", "utf-8")
     ignored = [f"--ignore={root / 'tests' / name}" for name in LEFT_OUT]
     command = [sys.executable, "-m", "pytest", "-c", str(settings), "--rootdir", str(root), f"--junitxml={report}"]
     env = {name: value for name, value in os.environ.items() if not name.startswith(("COMPUTERAGENT_", "PYTEST_"))}
+    paths = [str(upstream)] if upstream else []
     if listen:
         (root / "listener.py").write_text(_LISTENER, "utf-8")
         command += ["-p", "listener"]
-        env |= {"PYTHONPATH": str(root), "HEARD": str(report.with_suffix(".json"))}
+        paths.append(str(root))
+        env["HEARD"] = str(report.with_suffix(".json"))
+    if paths:
+        env["PYTHONPATH"] = os.pathsep.join(paths)
     command += [*ignored, str(root / "tests")]
     with report.with_suffix(".log").open("wb") as output:
         return subprocess.Popen(command, cwd=root, env=env, stdout=output, stderr=output)

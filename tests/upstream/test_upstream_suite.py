@@ -13,7 +13,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from suite import fetch, passed, rewrite, start
+from suite import fetch, install_newest, passed, rewrite, start
 
 # Where somebody listens, a streamed prompt goes to upstream through a generator of ours that yields the same messages.
 WATCHED = ("test_connect_with_async_iterable[asyncio]", "test_connect_with_async_iterable[trio]")
@@ -23,21 +23,37 @@ WATCHED = ("test_connect_with_async_iterable[asyncio]", "test_connect_with_async
 def test_upstreams_own_suite_passes_as_on_upstream(tmp_path: Path) -> None:
     import claude_agent_sdk
 
+    compare(tmp_path, fetched(claude_agent_sdk.__version__, tmp_path), upstream=None)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1200)
+def test_the_newest_upstreams_suite_passes_as_on_it(tmp_path: Path) -> None:
+    theirs = fetched(None, tmp_path)
+    compare(tmp_path, theirs, upstream=install_newest(tmp_path / "newest"))
+
+
+def fetched(version: str | None, tmp_path: Path) -> Path:
+    """Upstream's sources; without the package index there is nothing to test outside of CI."""
     try:
-        theirs = fetch(claude_agent_sdk.__version__, tmp_path / "theirs")
+        return fetch(version, tmp_path / "theirs")
     except subprocess.CalledProcessError as error:
         if os.environ.get("CI"):
             raise AssertionError(error.stderr.decode("utf-8", "replace")) from error
         pytest.skip("the package index cannot be reached")
+
+
+def compare(tmp_path: Path, theirs: Path, *, upstream: Path | None) -> None:
+    """Run the suite on upstream, on ours, and on ours with a listener: the same tests pass."""
     ours, told = tmp_path / "ours", tmp_path / "told"
     shutil.copytree(theirs, ours)
     assert rewrite(ours / "tests") >= 90
     shutil.copytree(ours, told)
 
     runs = [
-        start(theirs, tmp_path / "theirs.xml"),
-        start(ours, tmp_path / "ours.xml"),
-        start(told, tmp_path / "told.xml", listen=True),
+        start(theirs, tmp_path / "theirs.xml", upstream=upstream),
+        start(ours, tmp_path / "ours.xml", upstream=upstream),
+        start(told, tmp_path / "told.xml", listen=True, upstream=upstream),
     ]
     for run in runs:
         run.wait(timeout=500)
