@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from computeragent.errors import ComputerAgentError, GuardrailError
 from computeragent.identity.repository import parse_repository
@@ -19,14 +19,25 @@ from computeragent.telemetry.pipeline import Pipeline, Step
 from computeragent.telemetry.protocols import Trip
 from computeragent.telemetry.recorded import RecordedRun, RunFacts
 from computeragent.telemetry.trace_context import Parent, current_parent
-from computeragent.wire.events import CaSessionEnded, CaSessionStarted, CaTurnStarted, Recorded
+from computeragent.wire.events import CaSessionEnded, CaSessionStarted, CaTurnStarted, EndReason, Recorded
 from computeragent.wire.identity import GitSource, IdentitySource
-
-if TYPE_CHECKING:
-    from computeragent.harness.session import LocalSession
 
 _READ_OUT = 2.0
 _log = Logger("telemetry")
+
+
+class Run(Protocol):
+    """What is followed: a session whose run has begun."""
+
+    id: str
+
+    def events(self) -> AsyncIterator[Recorded]:
+        """The events of the run, to its end."""
+        ...
+
+    def stop(self, reason: EndReason, message: str, code: str) -> None:
+        """End the run."""
+        ...
 
 
 class RunTelemetry:
@@ -38,11 +49,11 @@ class RunTelemetry:
         self._settings = settings
         self._parents: dict[int, Parent] = {}
         self._opened_in = current_parent()
-        self._session: LocalSession | None = None
+        self._session: Run | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._reader: asyncio.Task[None] | None = None
 
-    def follow(self, session: LocalSession) -> None:
+    def follow(self, session: Run) -> None:
         """Read the run that has just begun, to its end."""
         self._session = session
         self._loop = asyncio.get_running_loop()
@@ -76,7 +87,7 @@ class RunTelemetry:
         for pipeline in self._pipelines:
             await pipeline.settle()
 
-    async def _read(self, session: LocalSession, runs: list[tuple[Pipeline, RecordedRun]]) -> None:
+    async def _read(self, session: Run, runs: list[tuple[Pipeline, RecordedRun]]) -> None:
         try:
             async for recorded in session.events():
                 vital = isinstance(recorded.event, (CaSessionStarted, CaTurnStarted, CaSessionEnded))
