@@ -64,10 +64,11 @@ _NOTHING_GONE = _Gone(0, 0, 0)
 class Spool:
     """A queue of events on disk, or in memory where the disk fails. Safe to use from any thread.
 
-    `path` is None for memory. Raises `sqlite3.Error` and `OSError` where the file cannot be used.
+    `path` is None for memory; with `existing`, a file that is gone is not made anew. Raises `sqlite3.Error` and
+    `OSError` where the file cannot be used.
     """
 
-    def __init__(self, path: Path | None, *, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, path: Path | None, *, max_bytes: int = MAX_BYTES, existing: bool = False) -> None:
         self.path = path
         self.name = path.name if path is not None else f"memory-{secrets.token_hex(4)}"
         self.max_bytes = max_bytes
@@ -76,12 +77,18 @@ class Spool:
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._held = _hold(path) if path is not None else None
+        db: sqlite3.Connection | None = None
         try:
-            self._db = connect(path, component="spool", schema=_SCHEMA, version=_SCHEMA_VERSION)
+            if existing and path is not None and not path.exists():
+                _lock_path(path).unlink(missing_ok=True)
+                raise FileNotFoundError(path.name)
+            self._db = db = connect(path, component="spool", schema=_SCHEMA, version=_SCHEMA_VERSION)
             row = self._db.execute("SELECT coalesce(sum(size), 0), coalesce(max(position), 0) FROM spool_events")
             self._bytes, newest = row.fetchone()
             cursors: list[tuple[str, int]] = self._db.execute("SELECT sink, position FROM spool_cursors").fetchall()
         except BaseException:
+            if db is not None:
+                db.close()
             self._let_go()
             raise
         self._cursors = dict(cursors)
@@ -125,9 +132,9 @@ class Spool:
         adopts the spool finds them in `open_sessions`, each with what was given for it.
         """
         at = time.time()
-        first = self._newest + 1
-        rows = [(first + index, at, len(data), data) for index, data in enumerate(events)]
         with self._changed:
+            first = self._newest + 1
+            rows = [(first + index, at, len(data), data) for index, data in enumerate(events)]
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 self._db.executemany("INSERT INTO spool_events VALUES (?, ?, ?, ?)", rows)
@@ -183,12 +190,7 @@ class Spool:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 self._db.execute("UPDATE spool_cursors SET position = ? WHERE sink = ?", (position, sink))
-                sent = (done, time.time() - KEEP_SENT)
-                (freed,) = self._db.execute(
-                    "SELECT coalesce(sum(size), 0) FROM spool_events WHERE position <= ? AND at < ?", sent
-                ).fetchone()
-                if freed:
-                    self._db.execute("DELETE FROM spool_events WHERE position <= ? AND at < ?", sent)
+                freed = self._delete_sent(done)
                 self._db.execute("COMMIT")
             except BaseException:
                 if self._db.in_transaction:
@@ -245,6 +247,24 @@ class Spool:
             self._held = None
         _of_the_parent.append(self)
 
+    def _delete_sent(self, done: int) -> int:
+        """Delete what is old and was delivered to all, up to a place; how many bytes went.
+
+        It stops at the first event that is to stay: events that stay must not be gone through every time.
+        """
+        old = time.time() - KEEP_SENT
+        freed = last = 0
+        rows = self._db.execute(
+            "SELECT position, at, size FROM spool_events WHERE position <= ? ORDER BY position", (done,)
+        )
+        for position, at, size in rows:
+            if at >= old:
+                break
+            freed, last = freed + size, position
+        if last:
+            self._db.execute("DELETE FROM spool_events WHERE position <= ?", (last,))
+        return freed
+
     def _make_room(self, needed: int) -> _Gone:
         """Delete the oldest events until `needed` bytes more fit."""
         freed = undelivered = last = 0
@@ -298,8 +318,10 @@ def adopt(path: Path) -> Spool | None:
     try:
         for _ in range(_ADOPTION_ATTEMPTS):
             with suppress(BlockingIOError):
-                return Spool(path)
+                return Spool(path, existing=True)
             time.sleep(0.002)  # somebody may just have looked whether it is held
+    except FileNotFoundError:  # its owner was done with it in between
+        return None
     except (OSError, sqlite3.Error, NewerSchemaError) as error:
         _log.warn("orphan_unreadable", file=path.name, error=str(error))
     return None
@@ -320,10 +342,20 @@ def _hold(path: Path) -> int:
 
     Raises `BlockingIOError` when another process, or another spool of this one, holds it.
     """
-    held = os.open(_lock_path(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    while True:
+        held = os.open(_lock_path(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(held, _lock_path(path)):
+                return held
+        except BaseException:
+            os.close(held)
+            raise
+        os.close(held)  # its holder deleted it before we had it: a lock on that would keep nobody out
+
+
+def _is_at(held: int, path: Path) -> bool:
     try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(held)
-        raise
-    return held
+        return os.path.samestat(os.fstat(held), path.stat())
+    except FileNotFoundError:
+        return False
