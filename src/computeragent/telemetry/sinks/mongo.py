@@ -15,15 +15,16 @@ from datetime import UTC, datetime
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, cast
+from urllib.parse import unquote
 
 import anyio.to_thread
 
-from computeragent.discovery import without_credentials
 from computeragent.errors import MissingExtraError, ValidationError
 from computeragent.logs import Logger
 from computeragent.telemetry.bounds import MAX_TEXT, shorten, truncate
 from computeragent.telemetry.lane import Lane
 from computeragent.telemetry.redaction import Redactor
+from computeragent.wire.encoding import from_json, to_json
 
 LONGEST_QUERY = 8_000
 LONGEST_REPLY = 16_000
@@ -33,6 +34,9 @@ PATIENCE = 0.25
 """Seconds that the end of a chat waits at most until its document is written. Nobody waits for a server that fails."""
 CLOSE_PATIENCE = 2.0
 _WAITING = 1_000
+_LONGEST_READ = 262_144
+# Another process put the same agent in just now, or the connection was cut.
+_TRIED_AGAIN = frozenset({"DuplicateKeyError", "AutoReconnect", "NetworkTimeout", "NotPrimaryError"})
 _log = Logger("mongo")
 
 
@@ -85,7 +89,7 @@ class MongoTelemetry:
         self._lane: Lane[_Write] = Lane("mongo", self._handle, max_items=_WAITING, keep=lambda item: item.closing)
 
     def __repr__(self) -> str:
-        return f"MongoTelemetry({without_credentials(self._url)}, database={self._database!r}, agent={self._agent!r})"
+        return f"MongoTelemetry({_place(self._url)}, database={self._database!r}, agent={self._agent!r})"
 
     @property
     def dropped(self) -> int:
@@ -116,15 +120,15 @@ class MongoTelemetry:
         self._lane.put(write)
         await _wait(write.done, PATIENCE if self._failing else CLOSE_PATIENCE)
 
-    # ── The documents ──
+    # ── The documents, as they were told ──
 
     def _registered(self, info: Mapping[str, Any]) -> dict[str, Any]:
         now = _now()
         model = info.get("model")
         return {
             "harness": str(info.get("engine") or info.get("harness") or ""),
-            "source": self._redact.redact(truncate(info.get("source"), MAX_TEXT)),
-            "model": None if model is None else self._redact.redact_text(str(model)),
+            "source": info.get("source"),
+            "model": None if model is None else str(model),
             "registeredBy": socket.gethostname(),
             "updatedAt": now,
             "lastSeen": now,
@@ -142,23 +146,18 @@ class MongoTelemetry:
             "channel": None,
             "threadTs": None,
             "sessionId": info.get("session_id"),
-            "query": self._text(text_of(message), LONGEST_QUERY),
-            "reply": self._text(str(info.get("reply") or ""), LONGEST_REPLY),
+            "query": text_of(message),
+            "reply": str(info.get("reply") or ""),
             "ok": bool(info.get("ok")),
         }
         told = {
-            "error": self._text(str(info["error"]), LONGEST_REPLY) if info.get("error") else None,
+            "error": str(info["error"]) if info.get("error") else None,
             "durationMs": _whole(info.get("duration_ms")),
             "inputTokens": _whole(_of(usage, "input_tokens")),
             "outputTokens": _whole(_of(usage, "output_tokens")),
             "costUsd": _of(usage, "cost_usd"),
         }
         return document | {name: value for name, value in told.items() if value is not None}
-
-    def _text(self, text: str, limit: int) -> str:
-        """A text as it may be kept: redacted before it is cut, so that no secret is cut in half."""
-        text = self._redact.redact_text(text[: limit * 2].encode("utf-8", "replace").decode())
-        return shorten(text, limit)
 
     # ── On the thread of the lane ──
 
@@ -175,29 +174,49 @@ class MongoTelemetry:
         if item.registry is None and item.log is None:
             return
         try:
+            self._clean(item)
             async with asyncio.timeout(WRITE_TIMEOUT):
                 try:
                     await self._write(item)
-                except Exception as error:  # noqa: BLE001 - another process may have put the same agent in just now
-                    if type(error).__name__ not in {"DuplicateKeyError", "AutoReconnect", "NotPrimaryError"}:
+                except Exception as error:
+                    if type(error).__name__ not in _TRIED_AGAIN:
                         raise
                     await self._write(item)
         except Exception as error:  # noqa: BLE001 - best effort: a log that cannot be written stops nobody
             self.failures += 1
             if not self._failing:
-                reason = str(error).replace(self._url, without_credentials(self._url))
-                _log.warn("not_written", error=f"{type(error).__name__}: {self._redact.redact_text(reason[:500])}")
+                _log.warn("not_written", database=repr(self), error=f"{type(error).__name__}: {self._reason(error)}")
             self._failing = True
         else:
             self.written += 1
             self._failing = False
 
+    def _clean(self, item: _Write) -> None:
+        """Redact, then cut: a secret that is cut in half would be found no more."""
+        if item.registry is not None:
+            source = self._redact.redact(truncate(item.registry["source"], MAX_TEXT))
+            item.registry["source"] = from_json(_encoded(source))
+            if item.registry["model"] is not None:
+                item.registry["model"] = self._redact.redact_text(item.registry["model"])
+        if item.log is not None:
+            for name, limit in (("query", LONGEST_QUERY), ("reply", LONGEST_REPLY), ("error", LONGEST_REPLY)):
+                if item.log.get(name):
+                    text = item.log[name].encode("utf-8", "replace").decode()
+                    item.log[name] = shorten(self._redact.redact_text(shorten(text, _LONGEST_READ)), limit)
+
+    def _reason(self, error: Exception) -> str:
+        """What an error says, without the credentials of the URL."""
+        text = str(error)
+        user = self._url.partition("://")[2].partition("?")[0].rpartition("@")[0]
+        for secret in (self._url, user, user.partition(":")[2], unquote(user.partition(":")[2])):
+            text = text.replace(secret, "***") if secret else text
+        return self._redact.redact_text(text[:500])
+
     async def _write(self, item: _Write) -> None:
         database = self._connected()[self._database]
         known = {"name": self._agent}
         if item.registry is not None:
-            new = {**known, "registeredAt": item.registry["updatedAt"]}
-            change = {"$set": item.registry, "$setOnInsert": new}
+            change = {"$set": item.registry, "$setOnInsert": {"registeredAt": item.registry["updatedAt"]}}
             await database["agent_registry"].update_one(known, change, upsert=True)
         if item.log is not None:  # by its id, so that a second attempt writes no second one
             rest = {name: value for name, value in item.log.items() if name != "_id"}
@@ -240,6 +259,20 @@ def text_of(message: Any) -> str:
         if found is not None:
             return text_of(found)
     return ""
+
+
+def _place(url: str) -> str:
+    """A MongoDB URL, which may name several hosts, without user, password and options."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}"
+
+
+def _encoded(value: Any) -> bytes:
+    """JSON of a value, or of its text where it has none."""
+    try:
+        return to_json(value)
+    except (TypeError, ValueError, RecursionError):
+        return to_json(repr(value)[:MAX_TEXT])
 
 
 def _of(value: Any, name: str) -> Any:
