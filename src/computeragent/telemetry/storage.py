@@ -22,7 +22,6 @@ FORGET_AFTER = 14 * 86_400.0
 """Seconds that the spool of a dead process waits for one that has its destinations."""
 IN_MEMORY = 16 * 1024 * 1024
 """What is kept in memory while the disk fails."""
-_LEAST_IN_MEMORY = 1024 * 1024
 _log = Logger("spool")
 
 
@@ -63,6 +62,18 @@ class Storage:
             self._disk_failed(error)
             self._current().append(events, opened=opened, ended=ended)
         self._changed()
+
+    def open_sessions(self) -> dict[str, bytes]:
+        """The sessions that have begun here and not ended, as told to `commit`."""
+        with suppress(sqlite3.Error):
+            return {name: data for spool in self._spools for name, data in spool.open_sessions().items()}
+        return {}
+
+    def end_sessions(self) -> None:
+        """None of them is lost should this process die: they go on elsewhere."""
+        for spool in self._spools:
+            with suppress(sqlite3.Error):
+                spool.append([], ended=list(spool.open_sessions()))
 
     def discard_drained(self) -> None:
         """Let go of spools that have nothing left for these sinks."""
@@ -122,7 +133,8 @@ class Storage:
                 return
             # however often the disk comes and goes, what all of them hold stays bounded
             held = sum(spool.size for spool in spools if spool.path is None)
-            room = max(_LEAST_IN_MEMORY, min(IN_MEMORY, self._max_bytes) - held)
+            most = min(IN_MEMORY, self._max_bytes)
+            room = max(most - held, most // 16)
             memory = Spool(None, max_bytes=room)
             memory.subscribe(self._destinations)
             self._spools = [*spools, memory]
