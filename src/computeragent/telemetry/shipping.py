@@ -54,9 +54,10 @@ class Shipper:
         """There may be something to ship; with `hurry`, now: no waiting for more, no pause after a failure."""
         with self._change:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="computeragent-shipper", daemon=True)
-                with suppress(RuntimeError):  # the interpreter is going down; the next process ships
-                    self._thread.start()
+                thread = threading.Thread(target=self._run, name="computeragent-shipper", daemon=True)
+                with suppress(RuntimeError):  # too many threads: next time; the interpreter is going down: next process
+                    thread.start()
+                    self._thread = thread
             if hurry:
                 self._hurry = True
             self._change.notify_all()
@@ -130,15 +131,14 @@ class Shipper:
                 if not batch:
                     continue
                 self._linger(batch, spool)
-                with self._change:
-                    self._hurry = False
                 grown = self._next(spool, limits.events, limits.bytes)
                 if grown:  # else what was there made room for newer events
                     return spool, grown
             with self._change:
-                self._hurry = False
-                self._change.notify_all()  # whoever flushes: there is nothing left
                 if self._delivered_all() and not self._closing:
+                    self._hurry = False
+                    self._read = {spool: self._read[spool] for spool in self._spools() if spool in self._read}
+                    self._change.notify_all()  # whoever flushes: there is nothing left
                     self._change.wait(_IDLE)
         return None
 
@@ -153,15 +153,17 @@ class Shipper:
             self._change.wait_for(lambda: self._hurry or self._closing, min(max(0.0, until), limits.linger))
 
     def _next(self, spool: Spool, events: int, octets: int) -> list[Spooled]:
-        after = self._position(spool)
-        if after is None or after >= spool.newest:
+        after, newest = self._position(spool), spool.newest
+        if after is None or after >= newest:
             return []
         try:
-            return spool.read(after=after, limit=events, max_bytes=octets)
+            found = spool.read(after=after, limit=events, max_bytes=octets)
         except sqlite3.Error as error:
             _log.error("spool_unreadable", sink=self.sink.destination, error=str(error))
-            self._read[spool] = spool.newest
-            return []
+            found = []
+        if not found and after == self._position(spool):  # damage, not overflow, which moves the position
+            self._read[spool] = newest
+        return found
 
     def _position(self, spool: Spool) -> int | None:
         """Up to where this sink has read a spool; None for a spool that is not for it."""
@@ -205,11 +207,7 @@ class Shipper:
         """Note a failure and pause; False when closing."""
         if not self.state.failing:
             _log.warn("sink_failing", sink=self.sink.destination, error=str(error))
-        asked = error.after if isinstance(error, RetryLater) else None
-        if asked is not None:
-            pause = max(FIRST_PAUSE, min(asked, LONGEST_ASKED)) * random.uniform(1.0, 1.2)  # noqa: S311 - jitter, not a secret
-        else:
-            pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(streak - 1, 12)) * random.uniform(0.5, 1.0)  # noqa: S311
+        pause = _pause(error, streak)
         with self._change:
             self._hurry = False
             self.state.failures += 1
@@ -217,3 +215,11 @@ class Shipper:
             self._change.notify_all()
             self._change.wait_for(lambda: self._hurry or self._closing, pause)
             return not self._closing
+
+
+def _pause(error: Exception, streak: int) -> float:
+    """Seconds to wait after so many failures in a row: what was asked for, else ever longer; never all at once."""
+    asked = error.after if isinstance(error, RetryLater) else None
+    if asked is not None:
+        return max(FIRST_PAUSE, min(asked, LONGEST_ASKED)) * random.uniform(1.0, 1.2)  # noqa: S311 - no secret
+    return min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(streak - 1, 12)) * random.uniform(0.5, 1.0)  # noqa: S311
