@@ -1,4 +1,4 @@
-"""What the shipper promises: all of it, in order, in batches, as often as it takes; and a black hole holds up nobody."""
+"""What the shipper promises: all of it, in order, in batches, as often as it takes; a black hole holds up nobody."""
 
 from __future__ import annotations
 
