@@ -105,3 +105,25 @@ async def test_chats_after_a_close_are_written_too(database: Any) -> None:
     assert logs[0]["error"].startswith("x" * 16_000 + "…")
     with anyio.fail_after(10):
         await told.on_close()
+
+
+async def test_one_repository_is_one_agent_whatever_it_is_called_and_however_it_is_written(database: Any) -> None:
+    for name, url, subdir in [
+        ("triage", "https://git.example/org/agent", None),
+        ("other machine", "git@git.example:org/agent.git", None),
+        ("part", "git.example/org/agent", "agents/part"),
+        ("triage", "https://git.example/org/moved", None),
+    ]:
+        told = MongoTelemetry(url=URL, database=database.name, agent={"name": name, "harness": "gitagent"})
+        source = {"type": "git", "url": url} | ({"subdir": subdir} if subdir else {})
+        told.on_agent_constructed({"source": source, "engine": "e", "model": None})
+        await told.on_chat_end({"session_id": name + url, "ok": True}, {"message": "hi"})
+        await told.on_close()
+        assert told.failures == 0
+    registered = await database["agent_registry"].find({}).sort("name").to_list()
+    assert [(one["name"], one["source"]["url"]) for one in registered] == [
+        ("part", "git.example/org/agent"),
+        ("triage", "https://git.example/org/moved"),
+    ]
+    logs = await database["agent_logs"].find({}).sort("ts").to_list()
+    assert [one["bot"] for one in logs] == ["triage", "triage", "part", "triage"]

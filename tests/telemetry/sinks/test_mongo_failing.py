@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from computeragent.errors import MissingExtraError, ValidationError
-from computeragent.telemetry.sinks import MongoTelemetry, mongo
+from computeragent.telemetry.sinks import MongoTelemetry, documents, mongo
 
 from .ingest import wait_until
 
@@ -34,6 +34,7 @@ class Server:
     def __init__(self) -> None:
         self.written: list[tuple[str, dict[str, Any], dict[str, Any]]] = []
         self.closed = 0
+        self.found: dict[str, Any] | None = None
         self.behave: Behaviour | None = None
 
     def client(self, url: str, **options: Any) -> Any:
@@ -66,6 +67,11 @@ class _Collection:
             await self.server.behave(self.name, query, change)
         self.server.written.append((self.name, query, change))
 
+    async def find_one_and_update(self, query: dict[str, Any], change: dict[str, Any], **_: Any) -> Any:
+        if self.server.behave is not None:
+            await self.server.behave(self.name, query, change)
+        return self.server.found
+
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Server:
@@ -94,9 +100,18 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"url": "http://reader:pa55word@h"}, {"agent": ""}, {"database": ""}, {"database": "a/b"}]
+    "wrong",
+    [
+        {"url": "http://reader:pa55word@h"},
+        {"database": ""},
+        {"database": "a/b"},
+        {"agent": ""},
+        {"agent": {"source": "github.com/a/b"}},
+        {"agent": {"name": "triage", "sauce": "github.com/a/b"}},
+        {"agent": {"name": "triage", "source": 5}},
+    ],
 )
-def test_what_cannot_be_meant_is_refused_without_quoting_the_url(server: Server, wrong: dict[str, str]) -> None:
+def test_what_cannot_be_meant_is_refused_without_quoting_the_url(server: Server, wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError) as refused:
         MongoTelemetry(**{"url": URL, "database": "aos", "agent": "triage", **wrong})
     assert "pa55" not in str(refused.value) + str(refused.value.hint)
@@ -193,7 +208,7 @@ async def test_secrets_are_redacted_also_where_a_text_is_cut(server: Server) -> 
     ],
 )
 def test_the_query_is_the_text_of_what_was_asked(message: Any, text: str) -> None:
-    assert mongo.text_of(message) == text
+    assert documents.text_of(message) == text
 
 
 async def test_what_bson_could_not_take_is_told_as_text(server: Server, tmp_path: Path) -> None:
@@ -202,3 +217,70 @@ async def test_what_bson_could_not_take_is_told_as_text(server: Server, tmp_path
     await told.on_close()
     assert told.failures == 0
     assert str(tmp_path) in str(server.written[0][2]["$set"]["source"])
+
+
+async def test_the_agent_may_be_described_as_in_the_published_examples(server: Server, tmp_path: Path) -> None:
+    described = {"name": "triage", "source": tmp_path, "harness": "claude-agent-sdk"}
+    told = MongoTelemetry(url=URL, database="aos", agent=described)
+    told.on_agent_constructed({"source": {"type": "inline"}, "engine": "scripted", "model": "m"})
+    await chat(told)
+    await told.on_close()
+    ((_, query, change), (_, _, log), _) = server.written
+    assert query == {"name": "triage"}
+    assert change["$set"]["source"] == {"type": "local", "path": str(tmp_path)}
+    assert (change["$set"]["harness"], change["$set"]["model"]) == ("claude-agent-sdk", "m")
+    assert (log["$setOnInsert"]["bot"], log["$setOnInsert"]["agentName"]) == ("triage", "triage")
+
+
+async def test_a_repository_that_is_registered_keeps_its_name(server: Server) -> None:
+    server.found = {"_id": 1, "name": "the first name"}
+    source = {"type": "git", "url": "https://tok3n:pa55@w0rd@git.example/org/agent.git", "subdir": "agents/triage"}
+    told = MongoTelemetry(url=URL, database="aos", agent="another name")
+    told.on_agent_constructed({"source": source, "engine": "e", "model": None})
+    await chat(told)
+    await told.on_close()
+    assert [name for name, _, _ in server.written] == ["agent_logs", "agent_registry"]
+    assert {log["bot"] for log in server.logs} == {"the first name"}
+    assert server.written[-1][1] == {"name": "the first name"}
+    assert "pa55" not in repr(server.written)
+
+
+async def test_an_agent_that_could_not_be_registered_is_with_its_next_chat(server: Server) -> None:
+    async def refuse(*_: Any) -> None:
+        raise RuntimeError("no")
+
+    server.behave = refuse
+    told = telemetry()
+    told.on_agent_constructed({"source": {"type": "local", "path": "/a"}, "engine": "e", "model": None})
+    wait_until(lambda: told.failures == 1)
+    server.behave = None
+    await chat(told)
+    await told.on_close()
+    assert [name for name, _, _ in server.written] == ["agent_registry", "agent_logs", "agent_registry"]
+    assert server.written[0][2]["$set"]["source"] == {"type": "local", "path": "/a"}
+
+
+async def test_credentials_of_the_environment_are_found_by_value(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOME_SERVICE_TOKEN", "quite-an-odd-format-0815")
+    told = telemetry()
+    await chat(told, "use quite-an-odd-format-0815", reply="quite-an-odd-format-0815", error="quite-an-odd-format-0815")
+    await told.on_close()
+    assert "0815" not in repr(server.written)
+
+
+def test_a_repository_is_the_same_however_it_is_written() -> None:
+    def query(url: str, subdir: str | None = None) -> Any:
+        return documents.same_repository({"type": "git", "url": url, "subdir": subdir})
+
+    https = query("https://git.example/org/agent")
+    for url in ("git.example/org/agent", "git@git.example:org/agent.git", "http://git.example/org/agent.git"):
+        assert url in https["source.url"]["$in"]
+        assert "https://git.example/org/agent" in query(url)["source.url"]["$in"]
+    assert https["source.subdir"] is None
+    assert query("git.example/org/agent", "a")["source.subdir"] == "a"
+    assert query("file:///srv/agent")["source.url"]["$in"] == ["file:///srv/agent"]
+    assert query("-odd") is None
+    assert documents.same_repository({"type": "local", "path": "/a"}) is None
+    assert documents.same_repository("text") is None

@@ -5,13 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import socket
 import threading
-import time
-import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, cast
@@ -21,20 +18,23 @@ import anyio.to_thread
 
 from computeragent.errors import MissingExtraError, ValidationError
 from computeragent.logs import Logger
-from computeragent.telemetry.bounds import MAX_TEXT, shorten, truncate
 from computeragent.telemetry.lane import Lane
-from computeragent.telemetry.redaction import Redactor
-from computeragent.wire.encoding import from_json, to_json
+from computeragent.telemetry.redaction import Redactor, credentials_in
+from computeragent.telemetry.sinks.documents import (
+    RegisteredAgent,
+    chat_log,
+    clean_log,
+    clean_registry,
+    now,
+    same_repository,
+)
 
-LONGEST_QUERY = 8_000
-LONGEST_REPLY = 16_000
 WRITE_TIMEOUT = 2.0
 """Seconds that one document may take, on a thread of its own."""
 PATIENCE = 0.25
 """Seconds that the end of a chat waits at most until its document is written. Nobody waits for a server that fails."""
 CLOSE_PATIENCE = 2.0
 _WAITING = 1_000
-_LONGEST_READ = 262_144
 # Another process put the same agent in just now, or the connection was cut.
 _TRIED_AGAIN = frozenset({"DuplicateKeyError", "AutoReconnect", "NetworkTimeout", "NotPrimaryError"})
 _log = Logger("mongo")
@@ -57,8 +57,12 @@ class MongoTelemetry:
     Args:
         url: The server, such as ``mongodb://host:27017``. Credentials in it are never logged.
         database: The database that the AgentOS server reads.
-        agent: The name that the agent has in the registry.
-        redactor: What texts go through; default: a `Redactor`.
+        agent: The name that the agent has in the registry, or a mapping of ``name`` and, to say them otherwise than
+            the agent itself does, ``source``, ``harness`` and ``model``.
+        redactor: What texts go through; default: a `Redactor` that knows the credentials of the environment.
+
+    An agent whose source is a git repository is known by that: whatever it is called elsewhere, it has one document,
+    and its chats go by the name in there.
 
     Writing happens on a thread of its own and is best effort: what fails is tried once more, then counted in `failures`
     and logged, and never reaches the agent. At most 1,000 documents wait; beyond that the oldest go, counted in
@@ -66,7 +70,9 @@ class MongoTelemetry:
 
     """
 
-    def __init__(self, *, url: str, database: str, agent: str, redactor: Redactor | None = None) -> None:
+    def __init__(
+        self, *, url: str, database: str, agent: str | Mapping[str, Any], redactor: Redactor | None = None
+    ) -> None:
         if find_spec("pymongo") is None:
             raise MissingExtraError(
                 "MongoTelemetry requires the [mongo] extra", hint="pip install 'computer-agent-py[mongo]'"
@@ -75,21 +81,24 @@ class MongoTelemetry:
             raise ValidationError(
                 "the URL must be mongodb://… or mongodb+srv://…", hint="Such as mongodb://host:27017."
             )
-        if not agent or not database or re.search(r'[/\\. "$\x00]', database):
-            raise ValidationError("MongoTelemetry needs the names of a database and an agent", hint="Give both.")
+        if not database or re.search(r'[/\\. "$\x00]', database):
+            raise ValidationError("MongoTelemetry needs the name of a database", hint='Such as database="agentos".')
         self.failures = 0
         self.written = 0
         self._url = url
         self._database = database
-        self._agent = agent
-        self._redact = redactor or Redactor()
+        self._agent = RegisteredAgent.of(agent)
+        self._name = self._agent.name
+        self._unregistered: dict[str, Any] | None = None
+        known = credentials_in(dict(os.environ)) if redactor is None else []
+        self._redact = redactor or Redactor(known_values=known)
         self._failing = False
         self._client: Any = None
         self._pid = os.getpid()
         self._lane: Lane[_Write] = Lane("mongo", self._handle, max_items=_WAITING, keep=lambda item: item.closing)
 
     def __repr__(self) -> str:
-        return f"MongoTelemetry({_place(self._url)}, database={self._database!r}, agent={self._agent!r})"
+        return f"MongoTelemetry({_place(self._url)}, database={self._database!r}, agent={self._agent.name!r})"
 
     @property
     def dropped(self) -> int:
@@ -100,7 +109,7 @@ class MongoTelemetry:
 
     def on_agent_constructed(self, info: Mapping[str, Any]) -> None:
         """Put the agent into the registry, behind the run's back."""
-        self._lane.put(_Write(registry=self._registered(info)))
+        self._lane.put(_Write(registry=self._agent.registry(info)))
 
     def on_chat_start(self, info: Mapping[str, Any]) -> dict[str, Any]:
         """Keep what was asked until the chat is over."""
@@ -109,7 +118,7 @@ class MongoTelemetry:
     async def on_chat_end(self, info: Mapping[str, Any], context: Any = None) -> None:
         """Write the chat's log document; waits at most `PATIENCE` seconds for it, under asyncio and trio."""
         asked = cast("Mapping[str, Any]", context).get("message") if isinstance(context, Mapping) else None
-        write = _Write(log=self._logged(info, asked), seen=_now())
+        write = _Write(log=chat_log(info, asked), seen=now())
         self._lane.put(write)
         if not self._failing:
             await _wait(write.done, PATIENCE)
@@ -119,45 +128,6 @@ class MongoTelemetry:
         write = _Write(closing=True)
         self._lane.put(write)
         await _wait(write.done, PATIENCE if self._failing else CLOSE_PATIENCE)
-
-    # ── The documents, as they were told ──
-
-    def _registered(self, info: Mapping[str, Any]) -> dict[str, Any]:
-        now = _now()
-        model = info.get("model")
-        return {
-            "harness": str(info.get("engine") or info.get("harness") or ""),
-            "source": info.get("source"),
-            "model": None if model is None else str(model),
-            "registeredBy": socket.gethostname(),
-            "updatedAt": now,
-            "lastSeen": now,
-        }
-
-    def _logged(self, info: Mapping[str, Any], message: Any) -> dict[str, Any]:
-        usage = info.get("usage")
-        document: dict[str, Any] = {
-            "_id": f"log_{uuid.uuid4().hex}",
-            "ts": _now(),
-            "source": "library",
-            "bot": self._agent,
-            "agentName": self._agent,
-            "requester": "library",
-            "channel": None,
-            "threadTs": None,
-            "sessionId": info.get("session_id"),
-            "query": text_of(message),
-            "reply": str(info.get("reply") or ""),
-            "ok": bool(info.get("ok")),
-        }
-        told = {
-            "error": str(info["error"]) if info.get("error") else None,
-            "durationMs": _whole(info.get("duration_ms")),
-            "inputTokens": _whole(_of(usage, "input_tokens")),
-            "outputTokens": _whole(_of(usage, "output_tokens")),
-            "costUsd": _of(usage, "cost_usd"),
-        }
-        return document | {name: value for name, value in told.items() if value is not None}
 
     # ── On the thread of the lane ──
 
@@ -174,7 +144,11 @@ class MongoTelemetry:
         if item.registry is None and item.log is None:
             return
         try:
-            self._clean(item)
+            if item.registry is not None:
+                clean_registry(item.registry, self._redact)
+                self._unregistered = item.registry
+            if item.log is not None:
+                clean_log(item.log, self._redact)
             async with asyncio.timeout(WRITE_TIMEOUT):
                 try:
                     await self._write(item)
@@ -191,19 +165,6 @@ class MongoTelemetry:
             self.written += 1
             self._failing = False
 
-    def _clean(self, item: _Write) -> None:
-        """Redact, then cut: a secret that is cut in half would be found no more."""
-        if item.registry is not None:
-            source = self._redact.redact(truncate(item.registry["source"], MAX_TEXT))
-            item.registry["source"] = from_json(_encoded(source))
-            if item.registry["model"] is not None:
-                item.registry["model"] = self._redact.redact_text(item.registry["model"])
-        if item.log is not None:
-            for name, limit in (("query", LONGEST_QUERY), ("reply", LONGEST_REPLY), ("error", LONGEST_REPLY)):
-                if item.log.get(name):
-                    text = item.log[name].encode("utf-8", "replace").decode()
-                    item.log[name] = shorten(self._redact.redact_text(shorten(text, _LONGEST_READ)), limit)
-
     def _reason(self, error: Exception) -> str:
         """What an error says, without the credentials of the URL."""
         text = str(error)
@@ -214,15 +175,29 @@ class MongoTelemetry:
 
     async def _write(self, item: _Write) -> None:
         database = self._connected()[self._database]
-        known = {"name": self._agent}
-        if item.registry is not None:
-            change = {"$set": item.registry, "$setOnInsert": {"registeredAt": item.registry["updatedAt"]}}
-            await database["agent_registry"].update_one(known, change, upsert=True)
+        if self._unregistered is not None:  # also when it failed before
+            await self._register(database["agent_registry"], self._unregistered)
+            self._unregistered = None
         if item.log is not None:  # by its id, so that a second attempt writes no second one
             rest = {name: value for name, value in item.log.items() if name != "_id"}
+            rest |= {"bot": self._name, "agentName": self._name}
             await database["agent_logs"].update_one({"_id": item.log["_id"]}, {"$setOnInsert": rest}, upsert=True)
         if item.seen is not None:
-            await database["agent_registry"].update_one(known, {"$set": {"lastSeen": item.seen}})
+            await database["agent_registry"].update_one({"name": self._name}, {"$set": {"lastSeen": item.seen}})
+
+    async def _register(self, registry: Any, document: dict[str, Any]) -> None:
+        """Write the agent's document: the one of its repository, if there is one, else the one of its name."""
+        self._name = self._agent.name
+        repository = same_repository(document["source"])
+        if repository is not None:
+            found = await registry.find_one_and_update(
+                repository, {"$set": document}, projection={"name": True}, sort=[("registeredAt", 1)]
+            )
+            if found is not None:
+                self._name = str(found["name"])
+                return
+        change = {"$set": document, "$setOnInsert": {"registeredAt": document["updatedAt"]}}
+        await registry.update_one({"name": self._name}, change, upsert=True)
 
     def _connected(self) -> Any:
         if self._client is None or self._pid != os.getpid():  # a forked child leaves the parent's connections alone
@@ -247,48 +222,10 @@ class MongoTelemetry:
                 _log.debug("not_closed", error=type(error).__name__)
 
 
-def text_of(message: Any) -> str:
-    """The text of a chat's input: of every message, and of their content blocks. An iterator is not consumed."""
-    if isinstance(message, str):
-        return message
-    if isinstance(message, Sequence) and not isinstance(message, (bytes, bytearray)):
-        parts = [text_of(item) for item in cast("Sequence[Any]", message)]
-        return "\n\n".join(part for part in parts if part)
-    for name in ("content", "text"):
-        found = _of(message, name)
-        if found is not None:
-            return text_of(found)
-    return ""
-
-
 def _place(url: str) -> str:
     """A MongoDB URL, which may name several hosts, without user, password and options."""
     scheme, _, rest = url.partition("://")
     return f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}"
-
-
-def _encoded(value: Any) -> bytes:
-    """JSON of a value, or of its text where it has none."""
-    try:
-        return to_json(value)
-    except (TypeError, ValueError, RecursionError):
-        return to_json(repr(value)[:MAX_TEXT])
-
-
-def _of(value: Any, name: str) -> Any:
-    if isinstance(value, Mapping):
-        return cast("Mapping[str, Any]", value).get(name)
-    return getattr(value, name, None)
-
-
-def _whole(value: Any) -> int | None:
-    return int(value) if isinstance(value, (int, float)) else None
-
-
-def _now() -> datetime:
-    # MongoDB keeps milliseconds
-    now = time.time_ns() // 1_000_000
-    return datetime.fromtimestamp(now / 1000, UTC)
 
 
 async def _wait(done: threading.Event, seconds: float) -> bool:
