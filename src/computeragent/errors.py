@@ -20,7 +20,9 @@ class ComputerAgentError(Exception):
     code: str = "INTERNAL"
     status: ClassVar[int] = 500
 
-    def __init__(self, message: str, *, hint: str | None = None, details: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, message: str, *, hint: str | None = None, details: dict[str, Any] | list[Any] | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
@@ -40,7 +42,11 @@ class ComputerAgentError(Exception):
 
 
 def _rebuild(
-    cls: type[ComputerAgentError], code: str, message: str, hint: str | None, details: dict[str, Any] | None
+    cls: type[ComputerAgentError],
+    code: str,
+    message: str,
+    hint: str | None,
+    details: dict[str, Any] | list[Any] | None,
 ) -> ComputerAgentError:
     error = cls.__new__(cls)
     ComputerAgentError.__init__(error, message, hint=hint, details=details)
@@ -69,6 +75,40 @@ class InvalidSessionIdError(ValidationError):
     """A session id does not match ``[A-Za-z0-9_][A-Za-z0-9._-]{0,127}``."""
 
     code = "INVALID_SESSION_ID"
+
+
+class MissingPathError(ValidationError):
+    """A file route was called without a path."""
+
+    code = "MISSING_PATH"
+
+
+class TooLargeError(ComputerAgentError):
+    """A request is larger than what is taken."""
+
+    code = "TOO_LARGE"
+    status = 413
+
+
+class UnauthorizedError(ComputerAgentError):
+    """No token, or one that nobody has."""
+
+    code = "UNAUTHORIZED"
+    status = 401
+
+
+class ForbiddenHostError(ComputerAgentError):
+    """A request names a host that is not served: a browser may have been led here."""
+
+    code = "FORBIDDEN_HOST"
+    status = 403
+
+
+class HttpError(ComputerAgentError):
+    """The HTTP server itself refused a request, such as a method that a route does not have."""
+
+    code = "HTTP_EXCEPTION"
+    status = 400
 
 
 class _UnknownNameError(ComputerAgentError):
@@ -134,6 +174,13 @@ class HarnessProtocolError(ComputerAgentError):
 
     code = "PROTOCOL"
     status = 502
+
+
+class ProtocolVersionError(HarnessProtocolError):
+    """Client and server speak different versions of the protocol."""
+
+    code = "PROTOCOL_VERSION"
+    status = 400
 
 
 class NotRemotableError(ComputerAgentError):

@@ -88,6 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_sessions(commands)
     _add_agent(commands)
     _add_telemetry(commands)
+    _add_serve(commands)
     version = commands.add_parser("version", help="print versions of this package, the SDK and the Claude CLI")
     version.set_defaults(handler="agents:version")
     return parser
@@ -185,6 +186,22 @@ def _add_sessions(commands: Commands) -> None:
     rm = actions.add_parser("rm", help="delete a session's events, transcript and workspace")
     rm.add_argument("session_id", help="its id")
     rm.set_defaults(handler="sessions:rm")
+
+
+def _add_serve(commands: Commands) -> None:
+    serve = commands.add_parser(
+        "serve",
+        help="serve agents over HTTP and server-sent events",
+        description="Serve the harness protocol. Callers need the token that is printed (or of "
+        "COMPUTERAGENT_SERVER_TOKEN). Agents run in this machine's account: this is no sandbox.",
+    )
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    serve.add_argument("--port", type=_port, default=7700, help="port (default: 7700)")
+    serve.add_argument("--engine", action="append", default=[], help="offer this engine only; may be repeated")
+    serve.add_argument("--event-log", choices=("memory", "sqlite"), default="sqlite", help="where events are kept")
+    serve.add_argument("--allowed-host", action="append", default=[], metavar="NAME", help="serve this host name too")
+    serve.add_argument("--no-auth", action="store_true", help="let everybody in; for loopback alone")
+    serve.set_defaults(handler="serve:serve")
 
 
 def _add_telemetry(commands: Commands) -> None:

@@ -19,10 +19,11 @@ from computeragent.settings import home
 from computeragent.telemetry.config import auto_sinks
 from computeragent.telemetry.event import TelemetryEvent, decode
 from computeragent.telemetry.inspection import read_spools, spool_states
-from computeragent.telemetry.pipeline import Pipeline, Step
+from computeragent.telemetry.pipeline import Pipeline
 from computeragent.telemetry.recorded import RecordedRun, RunFacts
 from computeragent.telemetry.sinks.console import ConsoleSink
 from computeragent.telemetry.sinks.jsonl import JsonlSink
+from computeragent.telemetry.steps import Step
 from computeragent.wire.events import CaSessionStarted, Recorded
 
 _POLL = 0.2

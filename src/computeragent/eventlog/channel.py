@@ -304,6 +304,18 @@ class ChannelStream:
         self._channel.advanced()
         return recorded
 
+    async def page(self) -> list[Recorded]:
+        """All events that are there now, waiting for at least one; empty at the end."""
+        try:
+            first = await anext(self)
+        except StopAsyncIteration:
+            return []
+        found = [first, *self._page]
+        self._page.clear()
+        self.position = found[-1].id
+        self._channel.advanced()
+        return found
+
     def close(self) -> None:
         """Stop reading, also where the reader waits right now; events that only this reader held back may go."""
         if not self.closed:

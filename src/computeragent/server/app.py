@@ -1,0 +1,182 @@
+"""`create_harness_server`: the harness protocol as an ASGI application."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from importlib import metadata
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from computeragent import plugins
+from computeragent.errors import ComputerAgentError, HttpError, NotFoundError, ProtocolVersionError
+from computeragent.eventlog import EventLog
+from computeragent.harness import LocalHarness
+from computeragent.server import bodies
+from computeragent.server.auth import LOOPBACK, Authenticate, Gate
+from computeragent.server.endpoint import Call, Endpoint, Handler, failed
+from computeragent.server.errors import respond
+from computeragent.server.files import Files
+from computeragent.server.openapi import document
+from computeragent.server.sessions import Sessions
+from computeragent.telemetry.audit import AuditSink
+from computeragent.telemetry.pipeline import Pipeline
+from computeragent.wire.events import PROTOCOL_VERSION
+
+PUBLIC = ("/health", "/v1/health")
+_FILE_LIMIT = 64 * 1024 * 1024
+
+
+def create_harness_server(
+    *,
+    engines: Sequence[str] | None = None,
+    auth: Authenticate | None = None,
+    log: EventLog | None = None,
+    audit_sinks: Sequence[AuditSink] = (),
+    telemetry: Pipeline | None = None,
+    allowed_hosts: Iterable[str] = LOOPBACK,
+    session_ttl: float = 3600.0,
+) -> Starlette:
+    """The harness protocol, version `PROTOCOL_VERSION`, as an ASGI application.
+
+    Args:
+        engines: The engines that may be asked for; default all that are registered.
+        auth: Who a bearer token is, such as `bearer(["…"])`. Without it everybody is let in: for loopback alone.
+        log: Where events are kept; default in memory.
+        audit_sinks: Are told of every run.
+        telemetry: The pipeline that runs are told to; default the process's own.
+        allowed_hosts: Host names that requests may be for; empty for any.
+        session_ttl: Seconds after which a finished session that nobody uses is forgotten.
+
+    """
+    harness = LocalHarness(log=log, library_mode=False, telemetry=telemetry, audit_sinks=audit_sinks)
+    offered = frozenset(engines or plugins.engines.names())
+    for name in offered:
+        plugins.engines.require(name)
+    sessions = Sessions(harness, ttl=session_ttl, engines=offered.__contains__)
+    endpoints = routes(sessions, sorted(offered))
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncGenerator[None]:
+        reaper = asyncio.create_task(sessions.reap())
+        try:
+            yield
+        finally:
+            reaper.cancel()
+            await sessions.close()
+
+    return Starlette(
+        routes=[*(each.route() for each in endpoints), *_documents(endpoints)],
+        lifespan=lifespan,
+        middleware=[
+            Middleware(Gate, authenticate=auth, hosts=allowed_hosts, public=PUBLIC),
+        ],
+        exception_handlers={
+            ComputerAgentError: _told,
+            HTTPException: _http_error,
+            Exception: failed,
+        },
+    )
+
+
+ComputerAgentServer = create_harness_server
+
+
+def routes(sessions: Sessions, engines: Sequence[str]) -> list[Endpoint]:
+    """Every route of the protocol."""
+    files = Files(sessions)
+    health = partial(_health, engines)
+    open_, chat = _versioned(sessions.open), _versioned(sessions.chat)
+    one, fs = "/v1/sessions/{session_id}", "/v1/sessions/{session_id}/fs"
+    call = "{call_id:path}"  # the ids of some engines have slashes
+    return [
+        Endpoint("GET", "/health", health, "Health", answer=bodies.Health, public=True),
+        Endpoint("GET", "/v1/health", health, "Health", answer=bodies.Health, public=True),
+        Endpoint("GET", "/v1/capabilities", health, "What is here", answer=bodies.Health),
+        Endpoint(
+            "POST", "/v1/sessions", open_, "Open", body=bodies.OpenSession, answer=bodies.SessionOpened, status=201
+        ),
+        Endpoint("GET", "/v1/sessions", sessions.listing, "Yours", query=bodies.Page, answer=bodies.SessionList),
+        Endpoint("POST", "/v1/chat", chat, "One session, streamed and gone", body=bodies.OpenSession, stream=True),
+        Endpoint("GET", one, sessions.state, "A session", answer=bodies.SessionState),
+        Endpoint("DELETE", one, sessions.delete, "Delete a session", answer=bodies.Ok),
+        Endpoint("GET", f"{one}/events", sessions.events, "Its events", query=bodies.After, stream=True),
+        Endpoint("POST", f"{one}/messages", sessions.send, "Say", body=bodies.SendMessage, answer=bodies.Sent),
+        Endpoint("POST", f"{one}/end-input", sessions.end_input, "No more messages", answer=bodies.Ok),
+        Endpoint("POST", f"{one}/cancel", sessions.cancel, "End the run or turn", raw=True, answer=bodies.Ok),
+        Endpoint("POST", f"{one}/permission/{call}", sessions.decide, "Answer", body=bodies.Decide, answer=bodies.Ok),
+        Endpoint("GET", f"{fs}/tree", files.tree, "A directory", query=bodies.Where, answer=bodies.Tree),
+        Endpoint("GET", f"{fs}/file", files.read, "A file's bytes", query=bodies.Where),
+        Endpoint(
+            "PUT",
+            f"{fs}/file",
+            files.write,
+            "Write a file",
+            query=bodies.Where,
+            answer=bodies.Written,
+            raw=True,
+            max_body=_FILE_LIMIT,
+        ),
+        Endpoint("DELETE", f"{fs}/file", files.delete, "Remove a file", query=bodies.Where, answer=bodies.Ok),
+        Endpoint("POST", f"{fs}/edit", files.edit, "Replace text", body=bodies.EditFile, answer=bodies.Edited),
+        Endpoint("POST", f"{fs}/mkdir", files.mkdir, "Make a directory", body=bodies.MakeDirectory, answer=bodies.Ok),
+        Endpoint("POST", f"{fs}/move", files.move, "Rename", body=bodies.MoveFile, answer=bodies.Ok),
+    ]
+
+
+def _versioned(handler: Handler) -> Handler:
+    """Refuse clients of another version of the protocol."""
+
+    async def checked(call: Call) -> Any:
+        stated = call.request.headers.get("x-protocol-version", PROTOCOL_VERSION)
+        if stated != PROTOCOL_VERSION:
+            raise ProtocolVersionError(
+                f"this server speaks protocol version {PROTOCOL_VERSION}, the client {stated[:20]!r}",
+                hint="Use a client of the same version.",
+            )
+        return await handler(call)
+
+    return checked
+
+
+async def _health(engines: Sequence[str], call: Call) -> bodies.Health:
+    del call
+    return bodies.Health(
+        ok=True,
+        version=metadata.version("computer-agent-py"),
+        protocol_version=PROTOCOL_VERSION,
+        engines={name: plugins.resolve_engine(name).capabilities for name in engines},
+        loaders=plugins.identity_loaders.names(),
+        stores=plugins.stores.names(),
+    )
+
+
+def _documents(endpoints: Sequence[Endpoint]) -> list[Route]:
+    async def openapi(_: Request) -> Response:
+        return Response(document(endpoints), media_type="application/json")
+
+    return [Route("/v1/openapi.json", openapi, methods=["GET"])]
+
+
+async def _told(request: Request, error: Exception) -> Response:
+    del request
+    assert isinstance(error, ComputerAgentError)
+    return respond(error)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        return respond(NotFoundError(f"there is no {request.url.path}", hint="GET /v1/openapi.json lists the routes."))
+    made = HttpError(str(error.detail), hint="GET /v1/openapi.json lists the routes.")
+    response = respond(made)
+    response.status_code = error.status_code
+    return response

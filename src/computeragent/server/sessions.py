@@ -1,0 +1,294 @@
+"""Handlers of sessions: open, look, list, stream, send, decide, cancel, delete."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from starlette.background import BackgroundTask
+from starlette.responses import Response
+
+from computeragent import plugins
+from computeragent.errors import NotFoundError, ValidationError
+from computeragent.harness import LocalHarness
+from computeragent.harness.session import LocalSession
+from computeragent.identity.sources import parse_source
+from computeragent.ids import check_session_id, new_id
+from computeragent.logs import Logger
+from computeragent.protocol_types import SessionRequest
+from computeragent.server.bodies import (
+    CancelScope,
+    Ok,
+    OpenSession,
+    Sent,
+    SessionList,
+    SessionOpened,
+    SessionState,
+)
+from computeragent.server.endpoint import Call, decoded, json_response
+from computeragent.server.stream import EventStreamResponse, resume_point
+from computeragent.wire.events import PROTOCOL_VERSION, CaSessionStarted
+from computeragent.wire.requests import PermissionDecision, UserInput
+
+DEFAULT_ENGINE = "claude-agent-sdk"
+_KEPT_KEYS = 10_000
+_log = Logger("server")
+
+
+@dataclass(slots=True)
+class Held:
+    """A session of this server: who owns it, and what it said of itself."""
+
+    session: LocalSession
+    owner: str
+    started: CaSessionStarted
+    used: float = field(default_factory=time.monotonic)
+
+
+class Sessions:
+    """The sessions of one server. A finished one that nobody has used for `ttl` seconds is let go."""
+
+    def __init__(
+        self, harness: LocalHarness, *, ttl: float = 3600.0, engines: Callable[[str], bool] | None = None
+    ) -> None:
+        self.harness = harness
+        self._ttl = ttl
+        self._is_allowed: Callable[[str], bool] = engines or _anything
+        self._held: OrderedDict[str, Held] = OrderedDict()
+        self._answers: OrderedDict[tuple[str, str, str], asyncio.Future[Any]] = OrderedDict()
+
+    # ── Handlers ──
+
+    async def open(self, call: Call) -> Response:
+        """``POST /v1/sessions``: 201, or the stream itself."""
+        body: OpenSession = call.body
+        wants_stream = body.identity is None or "text/event-stream" in call.request.headers.get("accept", "")
+        if wants_stream:
+            return self._streamed(await self._opened(call, body), delete=False)
+        return await self._once(call, "open", lambda: self._opened_answer(call, body))
+
+    async def chat(self, call: Call) -> Response:
+        """``POST /v1/chat``: the stream of a session that is gone with it."""
+        return self._streamed(await self._opened(call, call.body), delete=True)
+
+    async def events(self, call: Call) -> Response:
+        """``GET …/events``: the stream, from the start of the run or after an id."""
+        held = self._find(call)
+        after = resume_point(call.request.headers.get("last-event-id"), call.query.last_event_id)
+        return EventStreamResponse(held.session.events(after))
+
+    async def state(self, call: Call) -> SessionState:
+        """``GET /v1/sessions/{id}``."""
+        return _state(self._find(call))
+
+    async def listing(self, call: Call) -> SessionList:
+        """``GET /v1/sessions``: the caller's own, newest first."""
+        limit, offset = call.query.limit, call.query.offset
+        if not 1 <= limit <= 500 or offset < 0:
+            raise ValidationError("limit is 1 to 500, offset at least 0", hint="Leave them out for the first 50.")
+        own = [held for held in reversed(self._held.values()) if held.owner == call.principal.id]
+        page = own[offset : offset + limit]
+        more = offset + limit if offset + limit < len(own) else None
+        return SessionList(sessions=[_state(held) for held in page], next=more)
+
+    async def send(self, call: Call) -> Response:
+        """``POST …/messages``: queued; the answer names the turn that it will be."""
+        held = self._find(call)
+
+        async def send() -> Sent:
+            return Sent(turn_index=await held.session.send(call.body.message))
+
+        return await self._once(call, "send", send)
+
+    async def end_input(self, call: Call) -> Ok:
+        """``POST …/end-input``: the run ends when the turns that wait are done."""
+        await self._find(call).session.end_input()
+        return Ok()
+
+    async def cancel(self, call: Call) -> Ok:
+        """``POST …/cancel``: ends the run, or the turn."""
+        held = self._find(call)
+        scope = decoded(call.raw, CancelScope) if call.raw.strip() else CancelScope()
+        if scope.scope == "turn":
+            await held.session.interrupt()
+        elif held.session.ended is None:
+            await held.session.cancel()
+        return Ok()
+
+    async def decide(self, call: Call) -> Ok:
+        """``POST …/permission/{callId}``: the first answer wins."""
+        body = call.body
+        decision = PermissionDecision(decision=body.decision, input=body.input, reason=body.reason)
+        await self._find(call).session.decide(call.path["call_id"], decision, by=call.principal.id)
+        return Ok()
+
+    async def delete(self, call: Call) -> Ok:
+        """``DELETE /v1/sessions/{id}``: ends what runs, and forgets the session."""
+        held = self._find(call)
+        del self._held[held.session.id]
+        await held.session.close()
+        return Ok()
+
+    def workspace(self, call: Call) -> Any:
+        """The working directory of the session that a call is about."""
+        return self._find(call).session.files
+
+    # ── Life ──
+
+    async def reap(self) -> None:
+        """Let go of finished sessions that nobody has used for long; runs for ever."""
+        while True:
+            await asyncio.sleep(min(60.0, self._ttl))
+            horizon = time.monotonic() - self._ttl
+            for session_id, held in list(self._held.items()):
+                if held.used < horizon and held.session.ended is not None:
+                    del self._held[session_id]
+                    await held.session.close()
+                    _log.info("session_expired", session=session_id)
+
+    async def close(self) -> None:
+        """End all sessions."""
+        self._held.clear()
+        await self.harness.close()
+
+    def _find(self, call: Call) -> Held:
+        """The session of a call. One of somebody else's does not exist."""
+        session_id = call.path["session_id"]
+        held = self._held.get(session_id)
+        if held is None or held.owner != call.principal.id:
+            raise NotFoundError(f"session {session_id[:140]} not found", hint="GET /v1/sessions lists yours.")
+        held.used = time.monotonic()
+        return held
+
+    async def _opened(self, call: Call, body: OpenSession) -> Held:
+        request, messages = self._request(body)
+        previous = self._held.get(request.session_id or "")
+        if previous is not None and previous.owner != call.principal.id:
+            raise NotFoundError(f"session {request.session_id} not found", hint="Choose another session id.")
+        session = await self.harness.open(request)
+        stream = session.events()
+        try:
+            first = (await anext(stream)).event
+        finally:
+            stream.close()
+        assert isinstance(first, CaSessionStarted)
+        held = self._held[session.id] = Held(session, call.principal.id, first)
+        self._held.move_to_end(session.id)
+        for message in messages:
+            await session.send(message)
+        if not body.streaming_input:
+            await session.end_input()
+        return held
+
+    def _request(self, body: OpenSession) -> tuple[SessionRequest, list[UserInput]]:
+        """What a body asks for, in either form."""
+        source = body.identity.source if body.identity is not None else body.source
+        if source is None:
+            raise ValidationError(
+                "the request names no agent", hint="Send identity.source, or source: a git address or a folder."
+            )
+        messages = list(body.messages)
+        if body.message is not None:
+            said = UserInput(content=body.message) if isinstance(body.message, str) else body.message
+            messages.append(said)
+        if not messages and not body.streaming_input:
+            raise ValidationError("the request has no message", hint="Send message, messages, or streamingInput: true.")
+        engine = body.engine or body.harness or DEFAULT_ENGINE
+        if body.engine and body.harness and body.engine != body.harness:
+            raise ValidationError("engine and harness name two engines", hint="Send one of them; they mean the same.")
+        plugins.engines.require(engine)
+        if not self._is_allowed(engine):
+            raise ValidationError(f"engine {engine!r} is not offered here", hint="GET /v1/health lists the engines.")
+        loader = body.identity.loader if body.identity is not None else None
+        if loader is not None:
+            plugins.identity_loaders.require(loader)
+        if body.session_store is not None:
+            plugins.stores.require(body.session_store.kind)
+        request = SessionRequest(
+            source=parse_source(source),
+            engine=engine,
+            identity_loader=loader,
+            envs=body.envs,
+            options=body.options,
+            model=body.model,
+            session_id=check_session_id(body.session_id) if body.session_id is not None else new_id("session"),
+            session_store=body.session_store,
+            attachments=body.attachments,
+            budget_max_usd=body.budget_max_usd,
+        )
+        return request, messages
+
+    async def _opened_answer(self, call: Call, body: OpenSession) -> SessionOpened:
+        held = await self._opened(call, body)
+        return SessionOpened(
+            session_id=held.session.id,
+            engine=held.started.engine,
+            identity=held.started.identity,
+            capabilities=held.started.capabilities,
+            events_url=f"/v1/sessions/{held.session.id}/events",
+            protocol_version=PROTOCOL_VERSION,
+        )
+
+    def _streamed(self, held: Held, *, delete: bool) -> Response:
+        response = EventStreamResponse(held.session.events(), headers={"x-session-id": held.session.id})
+
+        async def after() -> None:
+            if delete:
+                self._held.pop(held.session.id, None)
+                await held.session.close()
+
+        response.background = BackgroundTask(after)
+        return _then(response)
+
+    async def _once(self, call: Call, what: str, do: Callable[[], Any]) -> Response:
+        """Do it; with an ``Idempotency-Key``, once for all requests that have the same."""
+        status = 201 if what == "open" else 200
+        key = call.request.headers.get("idempotency-key")
+        if not key:
+            return json_response(await do(), status)
+        place = (call.principal.id, f"{what} {call.path.get('session_id', '')}", key)
+        future = self._answers.get(place)
+        if future is None:
+            future = self._answers[place] = asyncio.ensure_future(do())
+            future.add_done_callback(partial(self._forget_failed, place))
+            while len(self._answers) > _KEPT_KEYS:
+                self._answers.popitem(last=False)
+        return json_response(await asyncio.shield(future), status)
+
+    def _forget_failed(self, place: tuple[str, str, str], done: asyncio.Future[Any]) -> None:
+        if done.cancelled() or done.exception() is not None:
+            self._answers.pop(place, None)
+
+
+class _then(Response):  # noqa: N801 - a response that runs its background task also when its client has left
+    def __init__(self, inner: EventStreamResponse) -> None:
+        super().__init__()
+        self._inner = inner
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await self._inner(scope, receive, send)
+        finally:
+            if self._inner.background is not None:
+                await asyncio.shield(self._inner.background())
+
+
+def _anything(name: str) -> bool:
+    del name
+    return True
+
+
+def _state(held: Held) -> SessionState:
+    return SessionState(
+        session_id=held.session.id,
+        engine=held.started.engine,
+        identity=held.started.identity,
+        status=held.session.status,
+        newest=held.session.newest,
+        pending_calls=held.session.pending_calls,
+    )
