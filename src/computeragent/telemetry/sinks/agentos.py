@@ -9,7 +9,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from importlib import metadata
+from math import isfinite
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -30,6 +32,7 @@ DEFAULT_MAX_BUFFER_BYTES = 4_000_000
 GZIP_FROM = 1_024
 NOT_ALLOWED_PAUSE = 60.0
 _SHORTEST = 1_000
+_LONGEST_ANSWER = 65_536
 _UNKNOWN_TO_INGEST = b'"kind":"response_first_token"'
 _log = Logger("agentos")
 _of_the_parent: list[httpx2.Client | None] = []
@@ -211,7 +214,7 @@ class AgentOSHttpSink:
 
     def _send(self, url: str, lines: list[bytes]) -> _Reply:
         body = b'{"events":[' + b",".join(lines) + b"]}"
-        headers = {"content-type": "application/json", "user-agent": _user_agent()}
+        headers = {"content-type": "application/json", "user-agent": _user_agent(), "accept-encoding": "identity"}
         token = self._token or discovery.agent_key()
         if token:
             if not (token.isascii() and token.isprintable()):  # the client would quote it in its error
@@ -221,14 +224,16 @@ class AgentOSHttpSink:
         if compressed:
             body = gzip.compress(body, compresslevel=3)
             headers["content-encoding"] = "gzip"
-        response = self._connected().post(url, content=body, headers=headers)
-        return _Reply(
-            status=response.status_code,
-            after=_retry_after(response.headers.get("retry-after")),
-            text=response.text,
-            compressed=compressed,
-            page=response.headers.get("content-type", "").startswith("text/html"),
-        )
+        until = time.monotonic() + self._timeout
+        with self._connected().stream("POST", url, content=body, headers=headers) as response:
+            said = _beginning(response, until).replace(token or "\0", "***")
+            return _Reply(
+                status=response.status_code,
+                after=_retry_after(response.headers.get("retry-after")),
+                text=said,
+                compressed=compressed,
+                page=response.headers.get("content-type", "").startswith("text/html"),
+            )
 
     def _connected(self) -> httpx2.Client:
         if self._pid != os.getpid() and self._given is None:
@@ -280,12 +285,23 @@ def _is_http(url: str) -> bool:
         return False
 
 
+def _beginning(response: httpx2.Response, until: float) -> str:
+    """What a server says, as far as it matters: neither endless nor trickling answers hold up the thread."""
+    said = b""
+    for chunk in response.iter_raw():
+        said += chunk
+        if len(said) > _LONGEST_ANSWER or time.monotonic() > until:
+            break  # the connection is closed and not used again
+    return said[:_LONGEST_ANSWER].decode("utf-8", "replace")
+
+
 def _retry_after(value: str | None) -> float | None:
     """The seconds of a ``Retry-After`` header: a number, or a date."""
     if not value:
         return None
     try:
-        return max(0.0, float(value))
+        seconds = float(value)
+        return max(0.0, seconds) if isfinite(seconds) else None
     except ValueError:
         pass
     try:
@@ -294,5 +310,6 @@ def _retry_after(value: str | None) -> float | None:
         return None
 
 
+@lru_cache(maxsize=1)
 def _user_agent() -> str:
     return f"computer-agent-py/{metadata.version('computer-agent-py')}"
