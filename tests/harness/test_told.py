@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +15,10 @@ from computeragent import ComputerAgent, EngineError, GuardrailFilter, PiiRedact
 from computeragent.engines.scripted import ScriptedEngine
 from computeragent.errors import ValidationError
 from computeragent.eventlog import MemoryEventLog
+from computeragent.harness.told import run_telemetry
 from computeragent.telemetry import Pipeline
+from computeragent.wire.events import AgentIdentity, Capabilities, CaSessionStarted, CaTurnStarted, Recorded
+from computeragent.wire.identity import LocalSource
 from puppets import scripted, until
 
 KINDS = [
@@ -209,3 +213,43 @@ async def test_a_local_folder_is_told_to_nobody_as_a_source(tmp_path: Path) -> N
     await pipeline.flush()
     assert "source_url" not in sink.one("session_started").payload
     await pipeline.aclose()
+
+
+@pytest.mark.parametrize("how", ["broken", "cancelled"])
+async def test_a_run_whose_log_breaks_off_has_an_end_all_the_same(how: str, tmp_path: Path) -> None:
+    able = Capabilities(
+        streaming_input=True, partial_messages=False, permission_callback=True, sessions=True, budget=True
+    )
+    identity = AgentIdentity(name="triage", version="1.0.0")
+    started = CaSessionStarted(
+        session_id="ses_1", engine="scripted", identity=identity, capabilities=able, resumed=False
+    )
+    turn = CaTurnStarted(session_id="ses_1", turn_index=0, message=None, user_text_len=0)
+
+    class Run:
+        id = "ses_1"
+
+        async def events(self) -> Any:
+            yield Recorded(0, 1.0, started, b"")
+            yield Recorded(1, 1.0, turn, b"")
+            if how == "cancelled":
+                await asyncio.sleep(60)
+            raise EngineError("the log is broken")
+
+        def stop(self, reason: Any, message: str, code: str) -> None: ...
+
+    sink = Listener()
+    pipeline = Pipeline(middleware=[], sinks=[sink])
+    told = run_telemetry([pipeline], LocalSource(path=str(tmp_path)), {})
+    assert told is not None
+    told.follow(Run())
+    await until(lambda: "turn_started" in sink.kinds)
+    if how == "cancelled":
+        assert told._reader is not None
+        told._reader.cancel()
+    await told.finish()
+    await pipeline.aclose()
+    ended = sink.one("session_ended").payload
+    assert (ended["subtype"], ended["is_error"]) == (
+        ("cancelled", False) if how == "cancelled" else ("ENGINE_FAILED", True)
+    )

@@ -20,8 +20,8 @@ from computeragent.errors import ValidationError
 from computeragent.telemetry import PiiRedactor, Pipeline, TelemetryEvent
 from computeragent.telemetry.event import decode
 from computeragent.telemetry.lane import MAX_ITEMS
-from computeragent.telemetry.pipeline import Step
 from computeragent.telemetry.spool import Spool
+from computeragent.telemetry.steps import Step
 
 from .listening import Depot, Listener, Stuck
 

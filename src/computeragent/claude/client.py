@@ -29,6 +29,8 @@ class ClaudeSDKClient(claude_agent_sdk.ClaudeSDKClient):
 
     async def connect(self, prompt: str | AsyncIterable[dict[str, Any]] | None = None) -> None:
         """Connect, as upstream does; the session begins."""
+        if self._tap is not None:  # connected anew without a disconnect
+            self._tap.end(cancelled=True)
         tap = self._tap = Tap.open(self.options, prompt)
         if tap is None:
             await super().connect(prompt)
@@ -76,7 +78,7 @@ class ClaudeSDKClient(claude_agent_sdk.ClaudeSDKClient):
                 if tap.trip is not None:
                     await self._stop_turn()
         except Exception as error:
-            tap.end(error)
+            tap.fail(error)  # the client may go on: one message that cannot be read is no end
             raise
 
     async def disconnect(self) -> None:

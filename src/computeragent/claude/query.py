@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import TYPE_CHECKING, Any
 
@@ -26,9 +27,8 @@ async def query(
     message that made an enforcing guard stop the run, besides what upstream raises.
     """
     tap = Tap.open(options, prompt)
-    # Upstream is looked up at call time: other instrumentation may have put its own in place.
     if tap is None:
-        plain = claude_agent_sdk.query(prompt=prompt, options=options, transport=transport)
+        plain = _upstream()(prompt=prompt, options=options, transport=transport)
         try:
             async for message in plain:
                 yield message
@@ -38,7 +38,7 @@ async def query(
     watched: Any = tap.watched(prompt)
     stream: AsyncIterator[Message] | None = None
     try:
-        stream = claude_agent_sdk.query(prompt=watched, options=tap.options(), transport=transport)
+        stream = aiter(_upstream()(prompt=watched, options=tap.options(), transport=transport))
         with tap.span():  # upstream connects in here, and hands the span on to the CLI
             first = await anext(stream, None)
         if first is not None:
@@ -60,6 +60,12 @@ async def query(
         raise
     finally:
         await _close(stream)
+
+
+def _upstream() -> Any:
+    """Upstream's `query`, or what other instrumentation has put in its place; but for ours, which somebody may have."""
+    there = claude_agent_sdk.query
+    return sys.modules["claude_agent_sdk.query"].query if there is query else there
 
 
 async def _close(stream: object) -> None:

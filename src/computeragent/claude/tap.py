@@ -6,7 +6,7 @@ behind it, on the pipeline's thread.
 
 from __future__ import annotations
 
-import dataclasses
+import copy
 import time
 import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
@@ -20,9 +20,10 @@ from computeragent.settings import setting
 from computeragent.telemetry.config import get_config, get_pipeline
 from computeragent.telemetry.described import credential_holders, described
 from computeragent.telemetry.event import TelemetryEvent, new_session_id
-from computeragent.telemetry.pipeline import Pipeline, Step
+from computeragent.telemetry.pipeline import Pipeline
 from computeragent.telemetry.protocols import Trip
 from computeragent.telemetry.seen import from_upstream, read_block
+from computeragent.telemetry.steps import Step
 from computeragent.telemetry.story import Story
 from computeragent.telemetry.trace_context import current_parent, ids_of, span_as_current
 
@@ -41,6 +42,7 @@ class Tap:
     def __init__(self, pipeline: Pipeline, options: ClaudeAgentOptions | None, prompt: Prompt) -> None:
         self.trip: Trip | None = None
         self.ended = False
+        self._error: BaseException | None = None
         config = get_config()
         self._pipeline = pipeline
         self._options = options
@@ -75,24 +77,33 @@ class Tap:
 
     def message(self, message: object) -> None:
         """A message of upstream's, on its way to the caller."""
-        self._pipeline.offer(Step(time.time_ns(), partial(self._read, message), source=message))
+        if not self.ended:
+            self._error = None
+            self._pipeline.offer(Step(time.time_ns(), partial(self._read, message), source=message))
 
     def prompt(self, text: str | None) -> None:
         """The caller says something."""
+        if self.ended:
+            return
         event_id, self._next_turn = self._next_turn, None
         parent = self._parent if event_id is not None else current_parent() or self._parent
         tell = partial(self._story.prompt, text=text, event_id=event_id, parent=parent)
-        self._pipeline.offer(Step(time.time_ns(), tell, vital=True))
+        self._pipeline.offer(Step(time.time_ns(), tell, vital=True, source=text))
 
     def watched(self, prompt: Prompt) -> Prompt:
         """The prompt to pass on: a text as it is, a stream as one that tells what goes through it."""
         return _observed(self, prompt) if isinstance(prompt, AsyncIterable) else prompt
+
+    def fail(self, error: BaseException) -> None:
+        """The caller was shown an error. It is what the session ended with, unless it goes on."""
+        self._error = error
 
     def end(self, error: BaseException | None = None, *, cancelled: bool = False) -> None:
         """The session is over; only the first call counts. With `cancelled`, the caller left."""
         if self.ended:
             return
         self.ended = True
+        error, self._error = error or self._error, None
         self._pipeline.offer(Step(time.time_ns(), partial(self._finish, error, cancelled), vital=True))
 
     async def settle(self) -> None:
@@ -105,6 +116,19 @@ class Tap:
         """Called on the pipeline's thread when a guard trips; takes effect at the next message."""
         if self.trip is None:
             self.trip = trip
+
+    def leave(self) -> None:
+        """The pipeline closes for good: the session ends here, as far as it is told."""
+        self.end(cancelled=True)
+
+    def abandon(self) -> None:
+        """After a fork, in the child: the parent tells the rest."""
+        self.ended = True
+
+    def __del__(self) -> None:
+        """A client that was never disconnected has gone."""
+        if not self.ended and hasattr(self, "_story"):
+            self.end(cancelled=True)
 
     def refusal(self) -> GuardrailError:
         """The error for a caller whose run was stopped."""
@@ -122,10 +146,12 @@ class Tap:
             return self._options
         from claude_agent_sdk import ClaudeAgentOptions
 
-        options = self._options or ClaudeAgentOptions()
-        if options.max_budget_usd is not None and options.max_budget_usd <= ceiling:
+        options = copy.copy(self._options or ClaudeAgentOptions())
+        own: Any = options.max_budget_usd
+        if own is not None and (not isinstance(own, (int, float)) or own <= ceiling):
             return self._options
-        return dataclasses.replace(options, max_budget_usd=ceiling)
+        options.max_budget_usd = ceiling
+        return options
 
     def span(self) -> AbstractContextManager[Any]:
         """The first turn's span as the current one, so that the CLI and hooks are its children.
@@ -145,8 +171,8 @@ class Tap:
         return [] if seen is None else self._story.read(at, seen, raw=message)
 
     def _start(self, options: dict[str, Any], at: int) -> list[TelemetryEvent]:
-        self._pipeline.learn(self.session_id, credential_holders(options))
         self._story.start(at, described(options))
+        self._pipeline.learned(self.session_id, credential_holders(options))
         return []
 
     def _finish(self, error: BaseException | None, cancelled: bool, at: int) -> list[TelemetryEvent]:
@@ -171,8 +197,16 @@ def _agent_name(options: Any) -> str | None:
 
 async def _observed(tap: Tap, prompt: AsyncIterable[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
     async for message in prompt:
-        tap.prompt(_said(message))
+        if tap.trip is not None:
+            raise tap.refusal()
+        if _is_said(message):
+            tap.prompt(_said(message))
         yield message
+
+
+def _is_said(message: Any) -> bool:
+    """Whether it is for the model, and no control message to the CLI, or junk."""
+    return isinstance(message, Mapping) and cast("Mapping[str, Any]", message).get("type", "user") == "user"
 
 
 def _said(message: Any) -> str | None:

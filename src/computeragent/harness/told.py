@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -15,9 +15,10 @@ from computeragent.settings import setting
 from computeragent.telemetry.config import get_config
 from computeragent.telemetry.described import credential_holders, described
 from computeragent.telemetry.event import TelemetryEvent
-from computeragent.telemetry.pipeline import Pipeline, Step
+from computeragent.telemetry.pipeline import Pipeline
 from computeragent.telemetry.protocols import Trip
 from computeragent.telemetry.recorded import RecordedRun, RunFacts
+from computeragent.telemetry.steps import Step
 from computeragent.telemetry.trace_context import Parent, current_parent
 from computeragent.wire.events import CaSessionEnded, CaSessionStarted, CaTurnStarted, EndReason, Recorded
 from computeragent.wire.identity import GitSource, IdentitySource
@@ -40,6 +41,34 @@ class Run(Protocol):
         ...
 
 
+class _Listener:
+    """A pipeline that hears of a run. Implements the pipeline's `Watcher`."""
+
+    def __init__(self, pipeline: Pipeline, run: RecordedRun, stop: Callable[[Trip], None]) -> None:
+        self.pipeline = pipeline
+        self.stop = stop
+        self._run = run
+        self._abandoned = False
+
+    def learn(self, session_id: str, settings: Sequence[Any]) -> None:
+        """Let the pipeline know a run's credentials."""
+        self.pipeline.offer(Step(0, partial(self.pipeline.learned, session_id, settings), vital=True))
+
+    def tell(self, recorded: Recorded, *, vital: bool) -> None:
+        """An event of the run was recorded."""
+        if not self._abandoned:
+            self.pipeline.offer(Step(0, partial(_tell, self._run, recorded), vital=vital, source=recorded.data))
+
+    def leave(self, error: ComputerAgentError | None = None) -> None:
+        """The run will be told no further: because of an error, or because nobody goes on."""
+        if not self._abandoned:
+            self.pipeline.offer(Step(time.time_ns(), partial(self._run.leave, error), vital=True))
+
+    def abandon(self) -> None:
+        """After a fork, in the child: the parent tells the rest."""
+        self._abandoned = True
+
+
 class RunTelemetry:
     """Tells one run to pipelines. The engine never waits for it; a guard of theirs may stop the run."""
 
@@ -52,16 +81,19 @@ class RunTelemetry:
         self._session: Run | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._reader: asyncio.Task[None] | None = None
+        self._listeners: list[_Listener] = []
 
     def follow(self, session: Run) -> None:
         """Read the run that has just begun, to its end."""
         self._session = session
         self._loop = asyncio.get_running_loop()
-        runs = [(pipeline, RecordedRun(session.id, self._facts, self._parent_of)) for pipeline in self._pipelines]
         for pipeline in self._pipelines:
-            pipeline.watch(session.id, self)
-            pipeline.offer(Step(time.time_ns(), partial(self._learn, pipeline, session.id), vital=True))
-        self._reader = asyncio.create_task(self._read(session, runs), name=f"telemetry {session.id}")
+            run = RecordedRun(session.id, self._facts, self._parent_of)
+            listener = _Listener(pipeline, run, self._stop)
+            pipeline.watch(session.id, listener)
+            listener.learn(session.id, self._settings)
+            self._listeners.append(listener)
+        self._reader = asyncio.create_task(self._read(session), name=f"telemetry {session.id}")
 
     def sent(self, turn: int) -> None:
         """A message was sent, by a caller whose span its turn joins."""
@@ -69,7 +101,7 @@ class RunTelemetry:
         if parent is not None:
             self._parents[turn] = parent
 
-    def stop(self, trip: Trip) -> None:
+    def _stop(self, trip: Trip) -> None:
         """Called on a pipeline's thread when a guard trips: the run ends."""
         session, loop = self._session, self._loop
         if session is None or loop is None:
@@ -87,22 +119,22 @@ class RunTelemetry:
         for pipeline in self._pipelines:
             await pipeline.settle()
 
-    async def _read(self, session: Run, runs: list[tuple[Pipeline, RecordedRun]]) -> None:
+    async def _read(self, session: Run) -> None:
+        failure: ComputerAgentError | None = None
         try:
             async for recorded in session.events():
                 vital = isinstance(recorded.event, (CaSessionStarted, CaTurnStarted, CaSessionEnded))
-                for pipeline, run in runs:
-                    pipeline.offer(Step(0, partial(_tell, run, recorded), vital=vital, source=recorded.data))
+                for listener in self._listeners:
+                    listener.tell(recorded, vital=vital)
         except ComputerAgentError as error:
+            failure = error
             _log.warn("log_not_read", session=session.id, error=str(error))
+        finally:  # the log broke, or the loop ends with the run under way; else the end was told
+            for listener in self._listeners:
+                listener.leave(failure)
 
     def _parent_of(self, turn: int) -> Parent | None:
         return self._parents.get(turn)
-
-    def _learn(self, pipeline: Pipeline, session_id: str, at: int) -> Sequence[TelemetryEvent]:
-        del at
-        pipeline.learn(session_id, self._settings)
-        return ()
 
 
 def run_telemetry(

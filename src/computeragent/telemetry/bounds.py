@@ -27,13 +27,34 @@ def shorten(text: str, limit: int) -> str:
 
 
 def prune(value: Any) -> Any:
-    """The value without what telemetry has no use for: picture data, and texts beyond `MAX_TEXT` and `MARGIN`."""
+    """The value without what telemetry has no use for: picture data, and texts beyond `MAX_TEXT` and `MARGIN`.
+
+    A copy, as those of `truncate` and `copied`: no list or dict in it is the one that was given, so that whoever
+    changes an event changes nobody's message.
+    """
     return _walk(value, lambda text: shorten(text, MAX_TEXT + MARGIN), 0)
 
 
 def truncate(value: Any, limit: int) -> Any:
     """The value with every text of at most `limit` characters and the count of what is missing."""
     return _walk(value, lambda text: shorten(text, limit), 0)
+
+
+def copied(value: Any) -> Any:
+    """The value with lists and dicts of its own."""
+    return _walk(value, lambda text: text, 0)
+
+
+def weigh_message(message: Any) -> int:
+    """Roughly how many bytes a message, or a text, holds on to."""
+    if isinstance(message, (bytes, str)):
+        return len(message)
+    content = getattr(message, "content", None)
+    if content is None:
+        return 256
+    if isinstance(content, str):
+        return 256 + len(content)
+    return 256 + sum(size(vars(block)) if hasattr(block, "__dict__") else 256 for block in content)
 
 
 def size(value: Any, depth: int = 0) -> int:
@@ -51,7 +72,6 @@ def size(value: Any, depth: int = 0) -> int:
 
 
 def _walk(value: Any, text: Callable[[str], str], depth: int) -> Any:
-    """A copy where something changed, else the same object."""
     if isinstance(value, str):
         return text(value)
     if depth > _DEEPEST:
@@ -61,10 +81,7 @@ def _walk(value: Any, text: Callable[[str], str], depth: int) -> Any:
         data = given.get("data")
         if given.get("type") == "base64" and isinstance(data, str) and len(data) > 64:
             return {**given, "data": f"[{len(data)} base64 characters]"}
-        walked = {key: _walk(item, text, depth + 1) for key, item in given.items()}
-        return walked if any(walked[key] is not given[key] for key in walked) else given
+        return {key: _walk(item, text, depth + 1) for key, item in given.items()}
     if isinstance(value, (list, tuple)):
-        items = cast("list[Any]", value)
-        walked_items = [_walk(item, text, depth + 1) for item in items]
-        return walked_items if any(new is not old for new, old in zip(walked_items, items, strict=True)) else items
+        return [_walk(item, text, depth + 1) for item in cast("list[Any]", value)]
     return value

@@ -28,6 +28,10 @@ EventKind = Literal[
 SESSION_PREFIX = "ca_"
 
 
+_SHAPE = {"kind": str, "session_id": str, "event_id": str, "timestamp": datetime, "payload": dict}
+_WHO = ("agent_name", "agent_id", "agent_description")
+
+
 def new_session_id() -> str:
     """A fresh id for a session of the drop-in: ``ca_`` and 32 hex digits."""
     return f"{SESSION_PREFIX}{uuid.uuid4().hex}"
@@ -68,6 +72,20 @@ class TelemetryEvent:
             "agent_description": self.agent_description,
             "payload": self.payload,
         }
+
+
+def checked(event: object) -> TelemetryEvent:
+    """The event, if it is one: what middleware, sinks and the spool can rely on. Raises `TypeError` otherwise."""
+    if not isinstance(event, TelemetryEvent):
+        raise TypeError(f"{type(event).__name__} is no TelemetryEvent")
+    for name, kind in _SHAPE.items():
+        if not isinstance(getattr(event, name), kind):
+            raise TypeError(f"{name} of a TelemetryEvent is {type(getattr(event, name)).__name__}")
+    for name in _WHO:
+        value = getattr(event, name)
+        if value is not None and not isinstance(value, str):
+            setattr(event, name, str(value))  # an id is a UUID as often as not
+    return event
 
 
 def encode(event: TelemetryEvent) -> bytes:

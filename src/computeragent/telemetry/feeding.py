@@ -15,6 +15,7 @@ from computeragent.telemetry.lane import Lane
 from computeragent.telemetry.protocols import TelemetrySink
 from computeragent.telemetry.shipping import Delivery
 
+_ANYTHING = (Exception, asyncio.CancelledError, SystemExit, KeyboardInterrupt)
 _log = Logger("telemetry")
 
 
@@ -77,7 +78,7 @@ class Feeder:
                 continue
             try:
                 await self.sink.emit(item)
-            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the next event may do better
+            except _ANYTHING as error:  # the next event may do better
                 self._failed(error)
             else:
                 self.state.delivered += 1
@@ -94,7 +95,7 @@ class Feeder:
     async def _attempt(self, step: Awaitable[None], mark: _Flush) -> None:
         try:
             await step
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001
+        except _ANYTHING as error:
             mark.failed = True
             self._failed(error)
 

@@ -31,9 +31,10 @@ _lanes: weakref.WeakSet[Lane[Any]] = weakref.WeakSet()
 class Lane(Generic[T]):
     """Runs ``handle(items)`` for what has gathered, in order.
 
-    Beyond `max_items`, or `max_bytes` by `weigh`, the oldest item goes and is counted in `dropped`, unless `keep` says
-    that it must stay. Items are weighed only once the lane has fallen behind. `pause` seconds pass between two turns
-    of `handle`, so that a busy producer is not made to wake the thread for each item.
+    Beyond `max_items`, or `max_bytes` by `weigh`, the oldest item goes and is counted in `dropped`. What `keep` says
+    must stay outlives that, within the same bounds of its own. Items are weighed only once the lane has fallen behind.
+    `pause` seconds pass between two turns of `handle`, so that a busy producer is not made to wake the thread for each
+    item.
     """
 
     def __init__(
@@ -62,12 +63,14 @@ class Lane(Generic[T]):
     def _start_afresh(self) -> None:
         self._queue: deque[T] = deque()
         self._kept: deque[T] = deque()  # older than all of the queue: what overflow may not drop
-        self._crowd = threading.Lock()
+        self._crowd = threading.RLock()  # a finalizer that runs in here may put something, too
         self._weight = 0
+        self._kept_weight = 0
         self._crowded = False
         self._asleep = True
         self._closing = False
-        self._starting = threading.Lock()
+        self._starting = threading.RLock()
+        self._failed_to_start = False
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._bell: asyncio.Event | None = None
@@ -111,11 +114,19 @@ class Lane(Generic[T]):
             while self._queue and (len(self._queue) > self._max_items or self._weight > self._max_bytes):
                 with suppress(IndexError):  # the thread may have taken them all just now
                     oldest = self._queue.popleft()
-                    self._weight = max(0, self._weight - self._weight_of(oldest))
+                    weight = self._weight_of(oldest)
+                    self._weight = max(0, self._weight - weight)
                     if self._keep(oldest):
-                        self._kept.append(oldest)
+                        self._keep_back(oldest, weight)
                     else:
                         self.dropped += 1
+
+    def _keep_back(self, item: T, weight: int) -> None:
+        self._kept.append(item)
+        self._kept_weight += weight
+        while len(self._kept) > self._max_items or self._kept_weight > self._max_bytes:
+            self._kept_weight -= self._weight_of(self._kept.popleft())
+            self.dropped += 1
 
     def _weight_of(self, item: T) -> int:
         try:
@@ -135,8 +146,11 @@ class Lane(Generic[T]):
                 self._thread = threading.Thread(target=self._run, name=f"computeragent-{self._name}", daemon=True)
                 try:
                     self._thread.start()
-                except RuntimeError as error:  # no thread can be started any more: the interpreter is going down
-                    _log.warn("lane_not_started", lane=self._name, error=str(error))
+                except RuntimeError as error:  # too many of them, or the interpreter is going down; the next item tries
+                    self._thread, self._asleep = None, True
+                    if not self._failed_to_start:
+                        _log.warn("lane_not_started", lane=self._name, error=str(error))
+                    self._failed_to_start = True
 
     # ── The thread's side ──
 
@@ -168,8 +182,8 @@ class Lane(Generic[T]):
 
     def _take(self) -> list[T]:
         with self._crowd:
-            items = [*self._kept]
-            self._kept.clear()
+            kept, self._kept, self._kept_weight = self._kept, deque(), 0
+            items = list(kept)
             queue = self._queue
             with suppress(IndexError):
                 while len(items) < self._max_items:

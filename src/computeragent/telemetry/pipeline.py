@@ -7,24 +7,23 @@ to the spool what has to survive, and hands plain sinks their copy. Whatever hap
 from __future__ import annotations
 
 import asyncio
-import atexit
-import os
 import threading
 import time
-import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import anyio
 import anyio.to_thread
 
 from computeragent.errors import ValidationError
 from computeragent.logs import Logger
 from computeragent.settings import home
-from computeragent.telemetry.bounds import MAX_TEXT, size, truncate
-from computeragent.telemetry.event import TelemetryEvent, encode
+from computeragent.telemetry.bounds import MAX_TEXT, copied, truncate
+from computeragent.telemetry.event import TelemetryEvent, checked, encode
+from computeragent.telemetry.exiting import mind
 from computeragent.telemetry.feeding import Feeder
 from computeragent.telemetry.lane import Lane
 from computeragent.telemetry.middleware import PiiRedactor
@@ -35,8 +34,10 @@ from computeragent.telemetry.protocols import (
     TelemetryMiddleware,
     TelemetrySink,
 )
+from computeragent.telemetry.sessions import Sessions, Watcher
 from computeragent.telemetry.shipping import Shipper
 from computeragent.telemetry.spool import MAX_BYTES
+from computeragent.telemetry.steps import Handover, Mark, Step, is_vital, weigh
 from computeragent.telemetry.storage import Storage, header
 
 COMMIT_EVERY = 0.02
@@ -44,30 +45,10 @@ COMMIT_EVERY = 0.02
 
 TELL_DROPS_EVERY = 5.0
 """Seconds between two events that tell of others that were dropped."""
-EXIT_TIMEOUT = 3.0
-"""Seconds that the end of the process waits for delivery. What is left in the spool goes with the next process."""
 
+_POLL = 0.002
+_ANYTHING = (Exception, asyncio.CancelledError, SystemExit, KeyboardInterrupt)
 _log = Logger("telemetry")
-_pipelines: weakref.WeakSet[Pipeline] = weakref.WeakSet()
-
-Tell = Callable[[int], Iterable[TelemetryEvent]]
-
-
-@dataclass(slots=True)
-class Step:
-    """One thing for the pipeline's thread: `tell` turns it into events. `vital` ones outlive an overflow."""
-
-    at: int
-    tell: Tell
-    vital: bool = False
-    source: Any = None
-
-
-@dataclass(slots=True)
-class _Mark:
-    """A place in the queue up to which somebody waits."""
-
-    done: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass(slots=True)
@@ -110,18 +91,18 @@ class Pipeline:
         folder = Path(spool_dir) if spool_dir is not None else None
         self._folder: Callable[[], Path] = (lambda: folder) if folder is not None else (lambda: home("spool"))
         self._max_spool_bytes = max_spool_bytes
-        self._lane: Lane[Step | _Mark] = Lane("telemetry", self._handle, weigh=_weigh, keep=_is_vital)
-        self._watchers: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
+        self._lane: Lane[Step | Mark] = Lane("telemetry", self._handle, weigh=weigh, keep=is_vital)
+        self._sessions = Sessions()
         self._failed: dict[str, int] = {}
         self._told_drops = 0
         self._tell_drops_at = 0.0
         self._emitted = 0
         self._retired = False
-        self._successor: Pipeline | None = None
-        self._late = 0
+        self._closing = threading.RLock()
+        self._closed = threading.Event()
+        self._handover = Handover()
         self._wire_sinks()
-        _pipelines.add(self)
-        _mind_process()
+        mind(self)
 
     def _wire_sinks(self) -> None:
         spooled = [sink for sink in self._sinks if is_spooled(sink)]
@@ -167,6 +148,8 @@ class Pipeline:
         """Have events go through these from now on."""
         self._use(middleware)
         self._own_middleware = True
+        for session_id, settings in self._sessions.known().items():
+            self.offer(Step(0, partial(self._relearn, session_id, settings), vital=True))
 
     def _use(self, middleware: Sequence[TelemetryMiddleware]) -> None:
         for each in middleware:
@@ -181,7 +164,7 @@ class Pipeline:
     def offer(self, step: Step) -> None:
         """Queue a step; never blocks, never raises."""
         if self._retired:
-            self._offer_late(step)
+            self._handover.offer(step)
         else:
             self._lane.put(step)
 
@@ -199,30 +182,63 @@ class Pipeline:
 
         self.offer(Step(0, begin, vital=True))
 
-    def _offer_late(self, step: Step) -> None:
-        """A session that began before this pipeline was closed: the one in its place hears the rest."""
-        if self._successor is not None:
-            self._successor.offer(step)
-        else:
-            self._late += 1
+    def _hand_over(self) -> None:
+        """What was told is out: have the successor go on with the sessions under way."""
+        successor = self._handover.successor
+        steps: list[Step] = []
+        if successor is not None:
+            for session_id, watcher in self._sessions.watchers().items():
+                successor.watch(session_id, watcher)
+            for session_id, settings in self._sessions.known().items():
+                steps.append(Step(0, partial(successor.learned, session_id, settings), vital=True))
+            steps.append(Step(0, partial(successor.took_over, self._storage.open_sessions()), vital=True))
+            self._storage.end_sessions()
+        self._handover.finish(steps)
 
-    def watch(self, session_id: str, watcher: Any) -> None:
+    def took_over(self, opened: Mapping[str, bytes], _: int = 0) -> Iterable[TelemetryEvent]:
+        """On the pipeline's thread: sessions go on here; should this process die, it is here that they are missed."""
+        if opened and self.shippers:
+            self._storage.commit([], opened, ())
+        return ()
+
+    def watch(self, session_id: str, watcher: Watcher) -> None:
         """Call ``watcher.stop(trip)`` when a guard trips on this session; the watcher is held weakly."""
-        self._watchers[session_id] = watcher
+        successor = self._handover.successor
+        if successor is not None:
+            successor.watch(session_id, watcher)
+        else:
+            self._sessions.watch(session_id, watcher)
 
-    def learn(self, session_id: str, settings: Sequence[Any]) -> None:
+    def learned(self, session_id: str, settings: Sequence[Any], _: int = 0) -> Iterable[TelemetryEvent]:
         """On the pipeline's thread: let middleware know the credentials of a session."""
+        successor = self._handover.successor
+        if successor is not None and self._handover.finished:
+            return successor.learned(session_id, settings)
+        self._sessions.know(session_id, settings)
         for each in self._keepers:
-            each.learn(session_id, settings)
+            try:
+                each.learn(session_id, settings)
+            except _ANYTHING as error:
+                self._count(type(each).__name__, error)
+        return ()
+
+    def _relearn(self, session_id: str, settings: Sequence[Any], _: int) -> Iterable[TelemetryEvent]:
+        return self.learned(session_id, settings) if session_id in self._sessions.known() else ()
 
     # ── Waiting for it ──
 
     async def settle(self, timeout: float | None = None) -> bool:
         """Wait until all that was told so far is committed or queued for its sink; under asyncio and trio."""
         limit = self.tail_timeout if timeout is None else timeout
+        if self._handover.successor is not None:
+            return await self._handover.successor.settle(limit)
         if limit <= 0 or not self.active:
             return False
-        return await _in_thread(lambda: self._settle(time.monotonic() + limit))
+        # Not in a worker thread: an application that keeps all of them busy would hold up the end of each query.
+        mark, deadline = self._mark(), time.monotonic() + limit
+        while not mark.done.is_set() and time.monotonic() < deadline:  # noqa: ASYNC110 - a thread sets it
+            await anyio.sleep(_POLL)
+        return mark.done.is_set()
 
     async def flush(self, timeout: float = 5.0) -> bool:
         """Wait until all that was told so far is delivered; False when that took longer, or a sink fails.
@@ -244,20 +260,32 @@ class Pipeline:
 
         What sessions under way still tell goes to `successor`.
         """
-        if self._retired:
-            return
-        self._successor, self._retired = successor, True
         deadline = time.monotonic() + timeout
-        self._flush(deadline, closing=True)
-        self._lane.close()
-        for feeder in self.feeders:
-            feeder.close(deadline)
-        stopped = [shipper.close(deadline) for shipper in self.shippers]
-        self._lane.join(max(0.0, deadline - time.monotonic()))
-        if all(stopped):
-            self._storage.close()
-            for shipper in self.shippers:
-                shipper.sink.close()
+        with self._closing:
+            closing = self._retired
+            if not closing:
+                if successor is None:
+                    self._sessions.leave()
+                self._handover.successor, self._retired = successor, True
+        if closing:  # by somebody else
+            self._closed.wait(timeout)
+            return
+        try:
+            if self._lane.started:
+                self._settle(deadline)
+            self._lane.close()
+            self._hand_over()
+            self._deliver(deadline, closing=True)
+            for feeder in self.feeders:
+                feeder.close(deadline)
+            stopped = [shipper.close(deadline) for shipper in self.shippers]
+            self._lane.join(max(0.0, deadline - time.monotonic()))
+            if all(stopped):
+                self._storage.close()
+                for shipper in self.shippers:
+                    shipper.sink.close()
+        finally:
+            self._closed.set()
 
     @property
     def used(self) -> bool:
@@ -269,26 +297,32 @@ class Pipeline:
         """Whether a sink exports spans, so that what an agent starts may become their child."""
         return any(getattr(sink, "exports_spans", False) for sink in self._sinks)
 
-    def _settle(self, deadline: float) -> bool:
-        mark = _Mark()
+    def _mark(self) -> Mark:
+        mark = Mark()
         self._lane.put(mark)
-        return mark.done.wait(max(0.0, deadline - time.monotonic()))
+        return mark
 
-    def _flush(self, deadline: float, *, closing: bool = False) -> bool:
+    def _settle(self, deadline: float) -> bool:
+        return self._mark().done.wait(max(0.0, deadline - time.monotonic()))
+
+    def _flush(self, deadline: float) -> bool:
         settled = self._settle(deadline) if self._lane.started else True
+        return self._deliver(deadline) and settled
+
+    def _deliver(self, deadline: float, *, closing: bool = False) -> bool:
         marks = [(feeder, feeder.begin_flush(deadline, closing=closing)) for feeder in self.feeders]
         if self._storage.spools():
             for shipper in self.shippers:
                 shipper.notify(hurry=True)
         handed = [feeder.end_flush(mark) for feeder, mark in marks]
         shipped = [shipper.flush(deadline) for shipper in self.shippers] if self._storage.spools() else []
-        return settled and all(handed) and all(shipped)
+        return all(handed) and all(shipped)
 
     def stats(self) -> dict[str, Any]:
         """Counts of what went through, waits, failed and was dropped; plain data."""
         sinks: dict[str, Any] = {}
         for feeder in self.feeders:
-            sinks[feeder.name] = {
+            sinks[_free(feeder.name, sinks)] = {
                 "delivered": feeder.state.delivered,
                 "waiting": len(feeder),
                 "dropped": feeder.dropped,
@@ -308,7 +342,7 @@ class Pipeline:
         return {
             "emitted": self._emitted,
             "waiting": len(self._lane),
-            "dropped": self._lane.dropped + self._late,
+            "dropped": self._lane.dropped + self._handover.lost,
             "failed": dict(self._failed),
             "disk_failures": self._storage.failures,
             "sinks": sinks,
@@ -316,19 +350,14 @@ class Pipeline:
 
     # ── On the pipeline's thread ──
 
-    async def _handle(self, items: list[Step | _Mark]) -> None:
+    async def _handle(self, items: list[Step | Mark]) -> None:
         ready = _Ready(since=time.monotonic())
         for item in items:
-            if isinstance(item, _Mark):
+            if isinstance(item, Mark):
                 self._dispatch(ready)
                 item.done.set()
                 continue
-            try:
-                told = list(item.tell(item.at))
-            except Exception as error:  # noqa: BLE001 - a message of a shape that nobody foresaw
-                self._count("tell", error)
-                continue
-            for event in [*told, *self._losses(told)]:
+            for event in self._told(item):
                 kept = await self._through_middleware(event)
                 if kept is not None:
                     ready.events.append(kept)
@@ -336,31 +365,46 @@ class Pipeline:
                 self._dispatch(ready)
         self._dispatch(ready)
 
+    def _told(self, step: Step) -> list[TelemetryEvent]:
+        """The events of a step, with what was lost before them."""
+        try:
+            told = [checked(event) for event in step.tell(step.at)]
+        except _ANYTHING as error:  # a message of a shape that nobody foresaw
+            self._count("tell", error)
+            return []
+        return [*self._losses(told), *told]
+
     async def _through_middleware(self, event: TelemetryEvent) -> TelemetryEvent | None:
         session_id, kind = event.session_id, event.kind
         current: TelemetryEvent | None = event
         for each in self._middleware:
             before = current
             try:
-                current = await each(current)
-            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - what it fails on is not let through
+                returned = await each(current)
+                current = None if returned is None else checked(returned)
+            except _ANYTHING as error:  # what it fails on is not let through
                 self._count(type(each).__name__, error)
                 current = before if self.fail_open else None
             if current is None:
                 break
         self._judge(session_id)
         if kind == "session_ended":
-            self._watchers.pop(session_id, None)
+            self._sessions.ended(session_id)
             for each in self._keepers:
-                each.forget(session_id)
+                try:
+                    each.forget(session_id)
+                except _ANYTHING as error:
+                    self._count(type(each).__name__, error)
         return current
 
     def _judge(self, session_id: str) -> None:
         for guard in self._guards:
-            trip = guard.verdict(session_id)
-            watcher = self._watchers.get(session_id) if trip is not None else None
-            if watcher is not None:
-                watcher.stop(trip)
+            try:
+                trip = guard.verdict(session_id)
+                if trip is not None:
+                    self._sessions.stop(session_id, trip)
+            except _ANYTHING as error:
+                self._count(type(guard).__name__, error)
 
     def _dispatch(self, ready: _Ready) -> None:
         """Commit what is ready, then hand it to the plain sinks."""
@@ -373,16 +417,16 @@ class Pipeline:
         self._emitted += len(events)
         if self.shippers:
             self._storage.discard_drained()
-            opened = {event.session_id: header(event) for event in events if event.kind == "session_started"}
-            ended = [event.session_id for event in events if event.kind == "session_ended"]
             try:
+                opened = {event.session_id: header(event) for event in events if event.kind == "session_started"}
+                ended = [event.session_id for event in events if event.kind == "session_ended"]
                 self._storage.commit([encode(event) for event in events], opened, ended)
+                if ended:
+                    self._notify(hurry=True)
             except Exception as error:  # noqa: BLE001 - neither disk nor memory took it
                 self._count("spool", error)
-            if ended:
-                self._notify(hurry=True)
         # Each sink has events of its own, made before any sink sees one: what one of them changes, no other sees.
-        copies = [[replace(event, payload=dict(event.payload)) for event in events] for _ in self.feeders[1:]]
+        copies = [[replace(event, payload=copied(event.payload)) for event in events] for _ in self.feeders[1:]]
         for feeder, its_own in zip(self.feeders, [events, *copies], strict=False):
             for event in its_own:
                 feeder.put(event)
@@ -402,7 +446,7 @@ class Pipeline:
             _log.warn("events_dropped", **data, hint="a sink or the middleware is too slow; see stats()")
         self._told_drops = dropped
         self._tell_drops_at = now + TELL_DROPS_EVERY
-        about = told[-1]
+        about = told[0]
         return [
             TelemetryEvent(
                 kind="system_message",
@@ -426,7 +470,9 @@ class Pipeline:
         self._storage.leave()
         for shipper in self.shippers:
             shipper.reset_after_fork()
-        self._watchers = weakref.WeakValueDictionary()
+        self._closing = threading.RLock()
+        self._handover.reset_after_fork()
+        self._sessions.abandon()
         self._emitted = 0
 
 
@@ -439,41 +485,7 @@ async def _in_thread(wait: Callable[[], Any]) -> Any:
     return await anyio.to_thread.run_sync(wait, abandon_on_cancel=True)
 
 
-def _weigh(item: Step | _Mark) -> int:
-    return 0 if isinstance(item, _Mark) else weigh_message(item.source)
-
-
-def weigh_message(message: Any) -> int:
-    """Roughly how many bytes a message holds on to."""
-    if isinstance(message, bytes):
-        return len(message)
-    content = getattr(message, "content", None)
-    if content is None:
-        return 256
-    if isinstance(content, str):
-        return 256 + len(content)
-    return 256 + sum(size(vars(block)) if hasattr(block, "__dict__") else 256 for block in content)
-
-
-def _is_vital(item: Step | _Mark) -> bool:
-    return isinstance(item, _Mark) or item.vital
-
-
-def _reset_all() -> None:
-    for pipeline in list(_pipelines):
-        pipeline.reset_after_fork()
-
-
-def close_all(timeout: float) -> None:
-    """Close every pipeline of this process, in about `timeout` seconds at most."""
-    deadline = time.monotonic() + timeout
-    for pipeline in list(_pipelines):
-        if pipeline.used:
-            pipeline.close(max(0.1, deadline - time.monotonic()))
-
-
-@lru_cache(maxsize=1)
-def _mind_process() -> None:
-    """Once: start afresh after a fork, and deliver what can be delivered before the process ends."""
-    os.register_at_fork(after_in_child=_reset_all)
-    atexit.register(close_all, EXIT_TIMEOUT)
+def _free(name: str, taken: Mapping[str, Any]) -> str:
+    """The name, or with a number where there are several sinks of it."""
+    names = (name if number == 1 else f"{name} {number}" for number in range(1, len(taken) + 2))
+    return next(each for each in names if each not in taken)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from computeragent.errors import ComputerAgentError
 from computeragent.telemetry.event import TelemetryEvent
 from computeragent.telemetry.prices import TOKEN_KEYS
 from computeragent.telemetry.protocols import Trip
@@ -76,6 +77,11 @@ class RecordedRun:
                 one.event_id = self._id(recorded, index + 1)
             one.raw = event
         return told
+
+    def leave(self, error: ComputerAgentError | None, at: int) -> list[TelemetryEvent]:
+        """The end of a run whose log says none: it could not be read to its end, or is told no further."""
+        failure = None if error is None else Trip(error.code, error.message)
+        return self._story.end(at, cancelled=True, failure=failure)
 
     def _message(self, at: int, event: SdkMessage) -> list[TelemetryEvent]:
         seen = from_payload(event.payload)

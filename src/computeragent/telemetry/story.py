@@ -31,6 +31,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from computeragent.errors import GuardrailError
 from computeragent.telemetry.bounds import prune
 from computeragent.telemetry.event import EventKind, TelemetryEvent
 from computeragent.telemetry.prices import TOKEN_KEYS, estimate, price_table
@@ -202,13 +203,13 @@ class Story:
                 duration_api_ms=result.fields.get("duration_api_ms"),
                 errors=result.fields.get("errors"),
             )
-        if stopped is not None and (result is None or result.is_error):
+        if stopped is not None and (result is None or result.is_error or isinstance(error, GuardrailError)):
             failure = stopped
         if failure is not None:
             payload |= _failure(failure.kind, failure.kind, failure.reason)
         elif error is not None:
             subtype = result.subtype if result is not None and result.is_error else "error"
-            payload |= _failure(subtype, type(error).__name__, str(error))
+            payload |= _failure(subtype, type(error).__name__, _said(error))
         if self._result is not None and self._result.session_id not in {None, self.session_id}:
             payload["upstream_session_id"] = self._result.session_id
         if self._denials:
@@ -355,6 +356,13 @@ class Story:
 def tokens(usage: Mapping[str, Any] | None) -> Json:
     """The four token counts of a usage object, those that it has."""
     return {key: usage[key] for key in TOKEN_KEYS if isinstance(usage.get(key), int)} if usage else {}
+
+
+def _said(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - a foreign __str__ may raise anything
+        return ""
 
 
 def _failure(subtype: str, kind: str, message: str) -> Json:
