@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, cast
 
 _TOLD = ("model", "permission_mode", "allowed_tools", "disallowed_tools", "max_turns", "max_budget_usd")
 _HOLDERS = ("env", "mcp_servers", "extra_args", "settings")
+_LARGEST_FILE = 1024 * 1024
+_DEEPEST = 16
+_ATTEMPTS = 3
 
 
 def described(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -32,15 +37,62 @@ def described(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def credential_holders(options: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Copies of the settings that may hold credentials: environments, MCP servers, inline settings."""
-    holders: list[Mapping[str, Any]] = [dict(os.environ)]
+    """Copies of the settings that may hold credentials: environments, MCP servers, settings, in files as well."""
+    holders: list[Mapping[str, Any]] = [_environment()]
+    folder = options.get("cwd")
     for name in _HOLDERS:
-        value = options.get(name)
-        if isinstance(value, str) and value.lstrip().startswith("{"):
-            try:
-                value = json.loads(value)
-            except ValueError:
-                continue
+        value = _unpacked(options.get(name), folder)
         if isinstance(value, Mapping):
-            holders.append(dict(cast("Mapping[str, Any]", value)))
+            given = dict(cast("Mapping[str, Any]", value))
+            holders.append(given)
+            holders += _of_commands(given)
+            if name == "extra_args":
+                unpacked = (_unpacked(item, folder) for item in given.values())
+                holders += [cast("Mapping[str, Any]", item) for item in unpacked if isinstance(item, Mapping)]
+    agents = options.get("agents")
+    if isinstance(agents, Mapping):
+        for agent in cast("Mapping[str, Any]", agents).values():
+            servers = getattr(agent, "mcpServers", None)
+            if servers:
+                holders.append({"mcpServers": servers})
     return holders
+
+
+def _environment() -> dict[str, str]:
+    for _ in range(_ATTEMPTS):
+        with suppress(RuntimeError):  # another thread has just changed it
+            return dict(os.environ)
+    return {}
+
+
+def _unpacked(value: Any, folder: Any) -> Any:
+    """What an option says that may be given as an object, as JSON or as the name of a file of JSON."""
+    if not isinstance(value, (str, os.PathLike)):
+        return value
+    text = os.fspath(cast("str", value))
+    try:
+        if not text.lstrip().startswith("{"):
+            file = Path(folder or ".", text)
+            if not file.is_file() or file.stat().st_size > _LARGEST_FILE:
+                return None
+            text = file.read_text()
+        return json.loads(text)
+    except (OSError, ValueError, TypeError, RecursionError):
+        return None
+
+
+def _of_commands(value: Any, depth: int = 0) -> list[Mapping[str, Any]]:
+    """What the command lines of MCP servers give by name, such as ``--api-key``."""
+    if depth > _DEEPEST or not isinstance(value, Mapping):
+        return []
+    found: list[Mapping[str, Any]] = []
+    for key, item in cast("Mapping[Any, Any]", value).items():
+        if key == "args" and isinstance(item, (list, tuple)):
+            words = [str(word) for word in cast("list[Any]", item)]
+            for word, after in zip(words, [*words[1:], ""], strict=True):
+                name, given, said = word.partition("=")
+                if name.startswith("-"):
+                    found.append({name.lstrip("-"): said if given else after})
+        else:
+            found += _of_commands(item, depth + 1)
+    return found
