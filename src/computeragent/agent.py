@@ -19,6 +19,9 @@ from computeragent.approval import default_answer
 from computeragent.chat import ChatHandle
 from computeragent.chat_input import ChatInput
 from computeragent.chat_result import ChatResult
+from computeragent.client import HarnessClient, RemoteHarness
+from computeragent.client.remote import request_body
+from computeragent.discovery import agent_key
 from computeragent.errors import NotFoundError, ValidationError
 from computeragent.eventlog import EventLog
 from computeragent.harness import LocalHarness
@@ -41,6 +44,7 @@ from computeragent.protocol_types import (
     ToolCallback,
     Workspace,
 )
+from computeragent.settings import setting
 from computeragent.stores.binding import resolve_store
 from computeragent.telemetry.audit import AuditSink
 from computeragent.telemetry.pipeline import Pipeline
@@ -82,6 +86,9 @@ class ComputerAgent:
         budget_max_usd: Ends the run when it has cost more.
         approval_timeout: Seconds that a tool call waits for an answer before it is denied.
         event_log: Keeps the events; default in memory.
+        harness_url: A harness server that runs the agent, in place of this process. Default:
+            ``COMPUTERAGENT_HARNESS_URL``, unless `runtime` or an engine object is given.
+        harness_token: The bearer token for it. Default: ``COMPUTERAGENT_HARNESS_TOKEN``.
         progress: Told about long work, such as a clone.
         debug: Logs every event to stderr, as ``COMPUTERAGENT_LOG=debug`` does.
 
@@ -95,7 +102,7 @@ class ComputerAgent:
         source: IdentitySource | Mapping[str, Any] | str | Path,
         engine: str | EngineDriver | None = None,
         harness: str | None = None,
-        runtime: str | Substrate = "local",
+        runtime: str | Substrate | None = None,
         identity_loader: str | IdentityLoader | None = None,
         session_store: str | StoreConfig | Mapping[str, Any] | SessionStore | None = None,
         session_id: str | None = None,
@@ -115,6 +122,8 @@ class ComputerAgent:
         approval_timeout: float = 600.0,
         project_key: str = "computeragent",
         event_log: EventLog | None = None,
+        harness_url: str | None = None,
+        harness_token: str | None = None,
         progress: Callable[[str], None] | None = None,
         debug: bool = False,
     ) -> None:
@@ -143,15 +152,23 @@ class ComputerAgent:
             approval_timeout=approval_timeout,
             project_key=project_key,
         )
-        substrate = plugins.resolve_substrate(runtime) if isinstance(runtime, str) else runtime
-        plugins.substrates.check(substrate)
-        self._harness: Harness = LocalHarness(
-            log=event_log,
-            substrate=substrate,
-            progress=progress,
-            telemetry=telemetry_pipeline,
-            audit_sinks=audit_sinks,
-        )
+        url = harness_url or _url_of_environment(runtime, self._request.engine)
+        self._harness: Harness
+        if url is not None:
+            request_body(self._request)  # what cannot travel is told at once
+            self._harness = RemoteHarness(HarnessClient(base_url=_http_url(url), token=harness_token or agent_key()))
+        else:
+            chosen_runtime = runtime or "local"
+            is_name = isinstance(chosen_runtime, str)
+            substrate = plugins.resolve_substrate(chosen_runtime) if is_name else chosen_runtime
+            plugins.substrates.check(substrate)
+            self._harness = LocalHarness(
+                log=event_log,
+                substrate=substrate,
+                progress=progress,
+                telemetry=telemetry_pipeline,
+                audit_sinks=audit_sinks,
+            )
         self._on_tool_call = on_tool_call
         self._telemetry = telemetry
         self._session: Session | None = None
@@ -314,6 +331,19 @@ async def run_task(*, message: ChatInput, **agent: Any) -> ChatResult:
 def _without_credentials(source: dict[str, Any]) -> dict[str, Any]:
     """A source as telemetry may see it: an address may carry a token."""
     return source | {"url": re.sub(r"//[^/@]*@", "//", source["url"])} if "url" in source else source
+
+
+def _url_of_environment(runtime: object, engine: object) -> str | None:
+    """The server that the environment names, unless the caller said where or what runs."""
+    if runtime is not None or not isinstance(engine, str):
+        return None
+    return setting("harness_url")
+
+
+def _http_url(url: str) -> str:
+    if not _is_http_url(url):
+        raise ValidationError(f"harness_url {url!r} is not an http(s) URL", hint="Such as http://127.0.0.1:7700.")
+    return url
 
 
 def _one_engine(engine: str | EngineDriver | None, harness: str | None) -> str | EngineDriver:

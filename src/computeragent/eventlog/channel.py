@@ -137,15 +137,32 @@ class Channel:
             raise self.failure
         recorded = Recorded(self.next_id, time.time(), event, encode(event))
         self.next_id += 1
-        if isinstance(event, CaSessionStarted):
-            self.run_start = self._turn_start = recorded.id
-            self._live = True
-        elif isinstance(event, CaTurnStarted):
-            self._turn_start = recorded.id
+        self._began(recorded)
         self.summary = fold(self.summary, event, recorded.at)
         self._pending_bytes += len(recorded.data)
         self._backend.submit(self, recorded)
         return recorded.id
+
+    def replicate(self, recorded: Recorded) -> None:
+        """Take over an event of another log as it is there, its id included; ids go up one by one.
+
+        For a channel that nothing is appended to: a copy of a session that runs elsewhere.
+        """
+        if self._committed < 0 and not self._tail:
+            self._committed = recorded.id - 1
+        self.next_id = recorded.id + 1
+        self._began(recorded)
+        self.summary = fold(self.summary, recorded.event, recorded.at)
+        self._pending_bytes += len(recorded.data)
+        self.committed([recorded])
+
+    def _began(self, recorded: Recorded) -> None:
+        """Note where runs and turns begin."""
+        if isinstance(recorded.event, CaSessionStarted):
+            self.run_start = self._turn_start = recorded.id
+            self._live = True
+        elif isinstance(recorded.event, CaTurnStarted):
+            self._turn_start = recorded.id
 
     @property
     def full(self) -> bool:

@@ -111,7 +111,7 @@ def routes(sessions: Sessions, engines: Sequence[str]) -> list[Endpoint]:
         Endpoint("GET", f"{one}/events", sessions.events, "Its events", query=bodies.After, stream=True),
         Endpoint("POST", f"{one}/messages", sessions.send, "Say", body=bodies.SendMessage, answer=bodies.Sent),
         Endpoint("POST", f"{one}/end-input", sessions.end_input, "No more messages", answer=bodies.Ok),
-        Endpoint("POST", f"{one}/cancel", sessions.cancel, "End the run or turn", raw=True, answer=bodies.Ok),
+        Endpoint("POST", f"{one}/cancel", sessions.cancel, "End the run or turn", raw=True, answer=bodies.Cancelled),
         Endpoint("POST", f"{one}/permission/{call}", sessions.decide, "Answer", body=bodies.Decide, answer=bodies.Ok),
         Endpoint("GET", f"{fs}/tree", files.tree, "A directory", query=bodies.Where, answer=bodies.Tree),
         Endpoint("GET", f"{fs}/file", files.read, "A file's bytes", query=bodies.Where),

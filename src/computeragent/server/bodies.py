@@ -97,9 +97,17 @@ class Ok(_Wire, frozen=True, kw_only=True, omit_defaults=False):
 
 
 class CancelScope(_Wire, frozen=True, kw_only=True):
-    """What ``POST …/cancel`` ends: the run (the default), or the turn under way."""
+    """What ``POST …/cancel`` ends: the run (the default), or a turn: the one under way, or one that waits."""
 
     scope: Literal["session", "turn"] = "session"
+    turn_index: int | None = None
+
+
+class Cancelled(_Wire, frozen=True, kw_only=True, omit_defaults=False):
+    """Done; `withdrawn` when the turn had not begun."""
+
+    withdrawn: bool = False
+    ok: bool = True
 
 
 class Decide(_Wire, frozen=True, kw_only=True):

@@ -22,6 +22,7 @@ from computeragent.ids import check_session_id, new_id
 from computeragent.logs import Logger
 from computeragent.protocol_types import SessionRequest
 from computeragent.server.bodies import (
+    Cancelled,
     CancelScope,
     Ok,
     OpenSession,
@@ -110,15 +111,15 @@ class Sessions:
         await self._find(call).session.end_input()
         return Ok()
 
-    async def cancel(self, call: Call) -> Ok:
-        """``POST …/cancel``: ends the run, or the turn."""
+    async def cancel(self, call: Call) -> Cancelled:
+        """``POST …/cancel``: ends the run, or a turn."""
         held = self._find(call)
         scope = decoded(call.raw, CancelScope) if call.raw.strip() else CancelScope()
         if scope.scope == "turn":
-            await held.session.interrupt()
-        elif held.session.ended is None:
+            return Cancelled(withdrawn=await held.session.interrupt(scope.turn_index))
+        if held.session.ended is None:
             await held.session.cancel()
-        return Ok()
+        return Cancelled()
 
     async def decide(self, call: Call) -> Ok:
         """``POST …/permission/{callId}``: the first answer wins."""

@@ -1,0 +1,8 @@
+"""Clients: a harness on the other side of a wire, used like the one in this process."""
+
+from __future__ import annotations
+
+from computeragent.client.harness_client import HarnessClient
+from computeragent.client.remote import RemoteHarness
+
+__all__ = ["HarnessClient", "RemoteHarness"]
