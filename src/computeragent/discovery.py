@@ -5,10 +5,13 @@ The document is public and names absolute URLs: ``{"endpoints": {"ingest": …, 
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
@@ -25,6 +28,7 @@ _log = Logger("discovery")
 _lock = threading.Lock()
 _found: dict[str, dict[str, str]] = {}
 _failed_at: dict[str, float] = {}
+_not_logged: ContextVar[bool] = ContextVar("computeragent_request_not_logged", default=False)
 
 
 def agent_key() -> str | None:
@@ -102,6 +106,21 @@ def without_credentials(url: str) -> str:
     return f"{parts.scheme}://{place}{f':{port}' if port else ''}{parts.path}".rstrip("/")
 
 
+@contextmanager
+def unlogged() -> Generator[None]:
+    """Requests made in here are not logged by the HTTP client: it writes addresses down with all that they carry."""
+    logging.getLogger("httpx2").addFilter(_ours_left_out)
+    token = _not_logged.set(True)
+    try:
+        yield
+    finally:
+        _not_logged.reset(token)
+
+
+def _ours_left_out(_: logging.LogRecord) -> bool:
+    return not _not_logged.get()
+
+
 def _variable(name: Endpoint) -> str:
     return f"AGENTOS_{name.upper()}_URL"
 
@@ -115,7 +134,7 @@ def _fetch(url: str) -> dict[str, str]:
     if key and key.isascii() and key.isprintable() and (parts.scheme == "https" or parts.hostname in _LOOPBACK):
         headers["authorization"] = f"Bearer {key}"
     until = time.monotonic() + TIMEOUT
-    with httpx2.stream("GET", url, headers=headers, timeout=TIMEOUT) as response:
+    with unlogged(), httpx2.stream("GET", url, headers=headers, timeout=TIMEOUT) as response:
         if response.status_code != 200:
             raise ValueError(f"HTTP {response.status_code} from {without_credentials(url)}")
         body = b""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+import httpx2
 import pytest
 
+from computeragent import discovery
 from computeragent.telemetry import TelemetryEvent
 from computeragent.telemetry.event import encode
 from computeragent.telemetry.protocols import RetryLater
@@ -50,8 +53,8 @@ def _request(connection: socket.socket) -> bytes:
             return b""
         data += chunk
     head, _, body = data.partition(b"\r\n\r\n")
-    (length,) = [int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")]
-    while len(body) < length:
+    lengths = [line.split(b":")[1] for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")]
+    while len(body) < sum(map(int, lengths)):
         body += connection.recv(65_536)
     return head + b"\r\n\r\n" + body
 
@@ -121,7 +124,7 @@ def test_an_answer_without_end_does_not_fill_the_memory() -> None:
 
 
 def test_a_server_that_repeats_the_key_does_not_bring_it_into_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    def echo(connection: socket.socket, number: int) -> None:
+    def echo(connection: socket.socket, _: int) -> None:
         empty = asked[-1].endswith(b'{"events":[]}')
         connection.sendall(answer(200 if empty else 422, json.dumps({"you": f"Bearer {TOKEN}"}).encode()))
 
@@ -133,6 +136,30 @@ def test_a_server_that_repeats_the_key_does_not_bring_it_into_the_log(caplog: py
     assert "event_refused" in caplog.text
     assert "***" in caplog.text
     assert TOKEN not in caplog.text
+
+
+def test_what_an_address_carries_is_not_logged_by_the_client_either(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.DEBUG)
+
+    def reply(connection: socket.socket, _: int) -> None:
+        connection.sendall(answer(200, json.dumps({"endpoints": {"ingest": f"{secret}&i=1"}}).encode()))
+
+    with serving(reply) as (url, asked):
+        secret = url.replace("http://", "http://user:pa55word@") + "?key=s3cret"
+        monkeypatch.setenv("AGENTOS_DISCOVERY_URL", secret)
+        discovery.forget()
+        sink = AgentOSHttpSink()
+        sink.deliver(batch())
+        sink.close()
+        assert len(asked) == 2
+        httpx2.get(url + "?of=the-application")
+    discovery.forget()
+    assert "of=the-application" in caplog.text  # what others ask for is theirs to log
+    for told in (caplog.text, repr(sink), sink.destination):
+        assert "pa55word" not in told
+        assert "s3cret" not in told
 
 
 def test_the_key_does_not_follow_a_redirect_to_another_host() -> None:

@@ -225,7 +225,8 @@ class AgentOSHttpSink:
             body = gzip.compress(body, compresslevel=3)
             headers["content-encoding"] = "gzip"
         until = time.monotonic() + self._timeout
-        with self._connected().stream("POST", url, content=body, headers=headers) as response:
+        connected = self._connected()
+        with discovery.unlogged(), connected.stream("POST", url, content=body, headers=headers) as response:
             said = _beginning(response, until).replace(token or "\0", "***")
             return _Reply(
                 status=response.status_code,
