@@ -19,8 +19,6 @@ from computeragent.approval import default_answer
 from computeragent.chat import ChatHandle
 from computeragent.chat_input import ChatInput
 from computeragent.chat_result import ChatResult
-from computeragent.client import HarnessClient, RemoteHarness
-from computeragent.client.remote import request_body
 from computeragent.discovery import agent_key
 from computeragent.errors import NotFoundError, ValidationError
 from computeragent.eventlog import EventLog
@@ -155,8 +153,7 @@ class ComputerAgent:
         url = harness_url or _url_of_environment(runtime, self._request.engine)
         self._harness: Harness
         if url is not None:
-            request_body(self._request)  # what cannot travel is told at once
-            self._harness = RemoteHarness(HarnessClient(base_url=_http_url(url), token=harness_token or agent_key()))
+            self._harness = _remote(url, harness_token, self._request)
         else:
             chosen_runtime = runtime or "local"
             is_name = isinstance(chosen_runtime, str)
@@ -340,10 +337,15 @@ def _url_of_environment(runtime: object, engine: object) -> str | None:
     return setting("harness_url")
 
 
-def _http_url(url: str) -> str:
+def _remote(url: str, token: str | None, request: SessionRequest) -> Harness:
+    """The harness at an address. Raises `NotRemotableError` at once for what cannot travel."""
+    from computeragent.client import HarnessClient, RemoteHarness
+    from computeragent.client.remote import request_body
+
     if not _is_http_url(url):
         raise ValidationError(f"harness_url {url!r} is not an http(s) URL", hint="Such as http://127.0.0.1:7700.")
-    return url
+    request_body(request)
+    return RemoteHarness(HarnessClient(base_url=url, token=token or agent_key()))
 
 
 def _one_engine(engine: str | EngineDriver | None, harness: str | None) -> str | EngineDriver:

@@ -130,7 +130,7 @@ async def test_the_workspace_over_the_wire(server: Server) -> None:
             "no",
         ),
         (
-            '{"source": {"type": "inline", "manifest": {}}, "harness": "scripted", "message": "x", "sessionId": "../x"}',
+            '{"source": {"type": "inline", "manifest": {}}, "harness": "scripted", "message": "x", "sessionId": "/"}',
             "INVALID_SESSION_ID",
             "session id",
         ),
