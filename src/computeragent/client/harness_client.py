@@ -92,7 +92,7 @@ class HarnessClient:
         input: Any = None,  # noqa: A002
         reason: str | None = None,
     ) -> None:
-        """Answer a permission request: ``allow``, ``deny`` or ``modify``. Raises `UnknownCallError` if it is too late."""
+        """Answer a permission request: ``allow``, ``deny`` or ``modify``. Raises `UnknownCallError` when late."""
         answer = PermissionDecision(decision=cast("Any", decision), input=input, reason=reason)
         await self._json("POST", f"{_place(session_id)}/permission/{quote(call_id, safe='')}", answer)
 
