@@ -7,10 +7,10 @@ from pathlib import Path
 
 import anyio
 import pytest
-
-from computeragent.telemetry import Pipeline, TelemetryEvent
 from tests.telemetry.listening import Depot
 from tests.telemetry.sinks.ingest import Ingest
+
+from computeragent.telemetry import Pipeline, TelemetryEvent
 
 from .conftest import Cli, script
 
