@@ -66,11 +66,25 @@ def test_later_prompts_are_user_messages_and_wait_for_the_turn_under_way() -> No
     made = story()
     made.prompt(1, "one")
     assert [event.kind for event in made.prompt(2, "two")] == ["user_message"]
-    kinds = tell(made, result())
-    assert [kind for kind, _ in kinds] == ["usage_snapshot", "turn_started"]
-    assert kinds[1][1]["turn_index"] == 1
+    assert [kind for kind, _ in tell(made, result())] == ["usage_snapshot"]
+    kinds = tell(made, sdk.SystemMessage(subtype="init", data={}))
+    assert [kind for kind, _ in kinds] == ["turn_started", "system_message"]
+    assert (kinds[0][1]["turn_index"], kinds[0][1]["prompt"]) == (1, "two")
     tell(made, result())
     assert [event.kind for event in made.prompt(3, "three")] == ["turn_started", "user_message"]
+
+
+def test_what_was_taken_into_the_turn_under_way_is_no_turn() -> None:
+    made = story()
+    made.prompt(1, "one")
+    made.prompt(2, "and two")
+    tell(made, result())
+    assert [kind for kind, _ in tell(made, sdk.SystemMessage(subtype="status", data={}))] == ["system_message"]
+    assert [event.kind for event in made.prompt(3, "three")] == ["turn_started", "user_message"]
+    made.prompt(4, "and four")
+    tell(made, result())
+    ended = end(made, cancelled=True)
+    assert (made.turns, ended["subtype"]) == (2, "success")
 
 
 def test_each_block_is_told_thinking_and_server_tools_included() -> None:

@@ -80,6 +80,7 @@ class Story:
         self._result: Result | None = None
         self._denials: list[Any] = []
         self._prompts: deque[str | None] = deque()  # said while a turn was under way
+        self._ended_at = 0  # when the last turn ended
         self._parent: Parent | None = None
 
     # ── What happens ──
@@ -99,8 +100,9 @@ class Story:
     def prompt(
         self, at: int, text: str | None, *, event_id: str | None = None, parent: Parent | None = None
     ) -> list[TelemetryEvent]:
-        """The user says something: a turn begins with it, or as soon as the turn under way has ended.
+        """The user says something: a turn begins with it, or once the turn under way has ended and another one shows.
 
+        (An engine may also take what is said in mid-turn into that turn: then there is no other one.)
         `event_id` is that of ``turn_started``; `parent` is the caller's span, which this turn and later ones join. The
         first prompt is told as that of ``session_started``, later ones as ``user_message``.
         """
@@ -111,6 +113,7 @@ class Story:
         if self._turn_open:
             self._prompts.append(text)
             return events
+        self._prompts.clear()
         return [*self._turn(at, text, event_id), *events]
 
     def _opened(self, prompt: str | None = None) -> list[TelemetryEvent]:
@@ -144,6 +147,7 @@ class Story:
 
     def read(self, at: int, seen: Seen, raw: object = None) -> list[TelemetryEvent]:
         """A message passes by."""
+        turn = self._next_turn(seen)
         match seen:
             case Assistant():
                 events = self._assistant(at, seen)
@@ -160,7 +164,13 @@ class Story:
                 events = self._turn_result(at, seen)
         for event in events:
             event.raw = raw
-        return [*self._opened(), *events]
+        return [*self._opened(), *turn, *events]
+
+    def _next_turn(self, seen: Seen) -> list[TelemetryEvent]:
+        """The turn of what was said during the last one, where this message shows that there is one."""
+        if self._turn_open or not self._prompts or (isinstance(seen, System) and seen.subtype != "init"):
+            return []
+        return self._turn(self._ended_at, self._prompts.popleft())
 
     def decision(self, at: int, payload: Json) -> list[TelemetryEvent]:
         """A tool call was judged."""
@@ -308,6 +318,7 @@ class Story:
         self._result = seen
         turn = max(0, self.turns - 1)
         self._turn_open = False
+        self._ended_at = at
         self._asked(at)
         payload = _present(
             model=self.model,
@@ -323,8 +334,7 @@ class Story:
             upstream_session_id=seen.session_id if seen.session_id != self.session_id else None,
         )
         rest = {key: value for key, value in seen.fields.items() if value is not None}
-        events = [self._event("usage_snapshot", at, payload | rest)]
-        return events + (self._turn(at, self._prompts.popleft()) if self._prompts else [])
+        return [self._event("usage_snapshot", at, payload | rest)]
 
     def _costs(self, seen: Result, usage: Json, at: int) -> Json:
         """The turn's cost: what the engine's running total grew by, else an estimate, else said to be unknown."""
