@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import anyio
@@ -97,3 +99,16 @@ def test_a_run_of_the_command_line_is_told(cli: Cli) -> None:
         kinds = [event["kind"] for event in ingest.events]
     assert kinds[0] == "session_started"
     assert kinds[-1] == "session_ended"
+
+
+@pytest.mark.usefixtures("left_behind")
+def test_entries_that_are_no_events_are_passed_over(cli: Cli, tmp_path: Path) -> None:
+    (spool,) = (cli.state / "spool").glob("*.db")
+    with closing(sqlite3.connect(spool)) as db, db:
+        for position, data in enumerate([b"junk", b"\xff", b'{"kind": 1}', b"[]"], start=100):
+            db.execute("INSERT INTO spool_events VALUES (?, 1.0, 4, ?)", (position, data))
+    shown = cli("telemetry", "tail", "--no-follow")
+    assert (shown.returncode, len(shown.stdout.splitlines())) == (0, 3)
+    assert "passed over 4 entries" in shown.stderr
+    assert cli("telemetry", "replay", "--to", str(tmp_path / "waiting.jsonl")).returncode == 0
+    assert len((tmp_path / "waiting.jsonl").read_text().splitlines()) == 3

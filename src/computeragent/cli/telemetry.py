@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-import time
+from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 import msgspec
 from rich.table import Table
@@ -17,7 +18,7 @@ from computeragent.errors import NotDeliveredError, NotFoundError
 from computeragent.eventlog import SqliteEventLog
 from computeragent.settings import home
 from computeragent.telemetry.config import auto_sinks
-from computeragent.telemetry.event import TelemetryEvent, decode
+from computeragent.telemetry.event import TelemetryEvent, decode, encode
 from computeragent.telemetry.inspection import read_spools, spool_states
 from computeragent.telemetry.pipeline import Pipeline
 from computeragent.telemetry.recorded import RecordedRun, RunFacts
@@ -59,28 +60,31 @@ def stats(args: argparse.Namespace) -> int:
 
 def tail(args: argparse.Namespace) -> int:
     """Print events as they come in."""
+    return asyncio.run(_tail(args))
+
+
+async def _tail(args: argparse.Namespace) -> int:
     folder = home("spool")
     places: dict[str, int] = {}
     sink = ConsoleSink(sys.stdout, verbose=True)
     while True:
-        for spooled in read_spools(folder, places):
-            event = decode(spooled.data)
+        for event in _events(folder, places):
             if (args.session and event.session_id != args.session) or (args.kind and event.kind not in args.kind):
                 continue
             if args.json:
-                print(spooled.data.decode())
+                print(encode(event).decode())
             else:
-                asyncio.run(sink.emit(event))
+                await sink.emit(event)
         sys.stdout.flush()
         if args.no_follow:
             return 0
-        time.sleep(_POLL)
+        await asyncio.sleep(_POLL)
 
 
 def replay(args: argparse.Namespace) -> int:
     """Send what was left behind, or a recorded session."""
     if args.to and not args.session_id:
-        return _write_waiting(args.to)
+        return asyncio.run(_write_waiting(args.to))
     sinks = [JsonlSink(args.to)] if args.to else auto_sinks()
     if not sinks:
         raise NotFoundError(
@@ -107,16 +111,30 @@ def replay(args: argparse.Namespace) -> int:
     return 0
 
 
-def _write_waiting(file: str) -> int:
+async def _write_waiting(file: str) -> int:
     """Write what is in the spools to a file; it stays there for its destinations."""
     sink = JsonlSink(file)
     written = 0
-    for spooled in read_spools(home("spool"), {}):
-        asyncio.run(sink.emit(decode(spooled.data)))
+    for event in _events(home("spool"), {}):
+        await sink.emit(event)
         written += 1
-    asyncio.run(sink.aclose())
+    await sink.aclose()
     print(f"wrote {written} events to {file}; they stay in the spools", file=sys.stderr)
     return 0
+
+
+def _events(folder: Path, places: dict[str, int]) -> Iterator[TelemetryEvent]:
+    """The events of all spools; what is none, in a damaged file, is passed over and said."""
+    damaged = 0
+    for spooled in read_spools(folder, places):
+        try:
+            event = decode(spooled.data)
+        except (msgspec.MsgspecError, LookupError, TypeError, ValueError):
+            damaged += 1
+        else:
+            yield event
+    if damaged:
+        print(f"passed over {damaged} entries that are no events", file=sys.stderr)
 
 
 async def _tell_session(prefix: str, pipeline: Pipeline) -> int:
