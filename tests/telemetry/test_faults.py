@@ -13,6 +13,7 @@ import anyio.to_thread
 import pytest
 from tests.telemetry.listening import Depot, Listener
 
+from computeragent import GuardrailFilter
 from computeragent.telemetry import Pipeline, TelemetryEvent
 from computeragent.telemetry.lane import Lane
 from computeragent.telemetry.steps import Step
@@ -177,3 +178,31 @@ async def test_closing_waits_for_the_one_who_closes_already() -> None:
         await anyio.sleep(0.05)
         await pipeline.aclose()
         assert sink.flushed == 1
+
+
+async def test_what_is_logged_and_counted_of_a_fault_is_redacted(caplog: pytest.LogCaptureFixture) -> None:
+    key = "sk-ant-api03-" + "A1b2C3d4E5f6G7h8" * 5
+
+    class Failing(Listener):
+        async def emit(self, event: TelemetryEvent) -> None:
+            raise ConnectionError(f"nobody at https://ada:hunter2secret@host/{key}")
+
+    async def quotes(event: TelemetryEvent) -> TelemetryEvent:
+        if event.payload["number"] == 0:
+            raise ValueError(f"ada@example.com said {key}")
+        return event
+
+    def filters(event: TelemetryEvent) -> TelemetryEvent:
+        raise ValueError(f"ada@example.com said {key}")
+
+    guard = GuardrailFilter(content_filter=filters, mode="observe")
+    pipeline = Pipeline(middleware=[quotes, guard], sinks=[Failing()])
+    with caplog.at_level("DEBUG", logger="computeragent"):
+        await pipeline.emit(event(0))
+        await pipeline.emit(event(1))
+        await pipeline.emit(TelemetryEvent(kind="session_ended", session_id="s1", payload={"number": 2}))
+        assert await pipeline.flush()
+    said = caplog.text + repr(pipeline.stats())
+    assert all(where in said for where in ("sink_failing", "content_filter_failed", "where=function"))
+    assert not any(secret in said for secret in (key, "ada@example.com", "hunter2secret"))
+    await pipeline.aclose()

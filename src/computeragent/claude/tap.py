@@ -20,6 +20,7 @@ from computeragent.settings import setting
 from computeragent.telemetry.config import get_config, get_pipeline
 from computeragent.telemetry.described import credential_holders, described
 from computeragent.telemetry.event import TelemetryEvent, new_session_id
+from computeragent.telemetry.faults import said
 from computeragent.telemetry.pipeline import Pipeline
 from computeragent.telemetry.protocols import Trip
 from computeragent.telemetry.seen import from_upstream, read_block
@@ -65,7 +66,7 @@ class Tap:
             pipeline = get_pipeline()
             return cls(pipeline, options, prompt) if pipeline.active else None
         except Exception as error:  # noqa: BLE001 - telemetry never breaks a run
-            _log.error("tap_failed", error=repr(error))
+            _log.error("tap_failed", error=said(error))
             return None
 
     @property

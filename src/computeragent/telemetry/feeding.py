@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections.abc import Awaitable
@@ -11,11 +10,11 @@ from dataclasses import dataclass, field
 from computeragent.logs import Logger
 from computeragent.telemetry.bounds import size
 from computeragent.telemetry.event import TelemetryEvent
+from computeragent.telemetry.faults import ANYTHING, said
 from computeragent.telemetry.lane import Lane
 from computeragent.telemetry.protocols import TelemetrySink
 from computeragent.telemetry.shipping import Delivery
 
-_ANYTHING = (Exception, asyncio.CancelledError, SystemExit, KeyboardInterrupt)
 _log = Logger("telemetry")
 
 
@@ -78,7 +77,7 @@ class Feeder:
                 continue
             try:
                 await self.sink.emit(item)
-            except _ANYTHING as error:  # the next event may do better
+            except ANYTHING as error:  # the next event may do better
                 self._failed(error)
             else:
                 self.state.delivered += 1
@@ -95,12 +94,13 @@ class Feeder:
     async def _attempt(self, step: Awaitable[None], mark: _Flush) -> None:
         try:
             await step
-        except _ANYTHING as error:
+        except ANYTHING as error:
             mark.failed = True
             self._failed(error)
 
     def _failed(self, error: BaseException) -> None:
+        why = said(error)
         if self.state.failing is None:
-            _log.warn("sink_failing", sink=self.name, error=repr(error))
+            _log.warn("sink_failing", sink=self.name, error=why)
         self.state.failures += 1
-        self.state.failing = repr(error)
+        self.state.failing = why

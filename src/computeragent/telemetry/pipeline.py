@@ -6,7 +6,6 @@ to the spool what has to survive, and hands plain sinks their copy. Whatever hap
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,6 +23,7 @@ from computeragent.settings import home
 from computeragent.telemetry.bounds import MAX_TEXT, copied, truncate
 from computeragent.telemetry.event import TelemetryEvent, checked, encode
 from computeragent.telemetry.exiting import mind
+from computeragent.telemetry.faults import ANYTHING, said
 from computeragent.telemetry.feeding import Feeder
 from computeragent.telemetry.lane import Lane
 from computeragent.telemetry.middleware import PiiRedactor
@@ -47,7 +47,6 @@ TELL_DROPS_EVERY = 5.0
 """Seconds between two events that tell of others that were dropped."""
 
 _POLL = 0.002
-_ANYTHING = (Exception, asyncio.CancelledError, SystemExit, KeyboardInterrupt)
 _log = Logger("telemetry")
 
 
@@ -218,7 +217,7 @@ class Pipeline:
         for each in self._keepers:
             try:
                 each.learn(session_id, settings)
-            except _ANYTHING as error:
+            except ANYTHING as error:
                 self._count(type(each).__name__, error)
         return ()
 
@@ -369,7 +368,7 @@ class Pipeline:
         """The events of a step, with what was lost before them."""
         try:
             told = [checked(event) for event in step.tell(step.at)]
-        except _ANYTHING as error:  # a message of a shape that nobody foresaw
+        except ANYTHING as error:  # a message of a shape that nobody foresaw
             self._count("tell", error)
             return []
         return [*self._losses(told), *told]
@@ -382,7 +381,7 @@ class Pipeline:
             try:
                 returned = await each(current)
                 current = None if returned is None else checked(returned)
-            except _ANYTHING as error:  # what it fails on is not let through
+            except ANYTHING as error:  # what it fails on is not let through
                 self._count(type(each).__name__, error)
                 current = before if self.fail_open else None
             if current is None:
@@ -393,7 +392,7 @@ class Pipeline:
             for each in self._keepers:
                 try:
                     each.forget(session_id)
-                except _ANYTHING as error:
+                except ANYTHING as error:
                     self._count(type(each).__name__, error)
         return current
 
@@ -403,7 +402,7 @@ class Pipeline:
                 trip = guard.verdict(session_id)
                 if trip is not None:
                     self._sessions.stop(session_id, trip)
-            except _ANYTHING as error:
+            except ANYTHING as error:
                 self._count(type(guard).__name__, error)
 
     def _dispatch(self, ready: _Ready) -> None:
@@ -463,7 +462,7 @@ class Pipeline:
         seen = self._failed.get(where, 0)
         self._failed[where] = seen + 1
         if not seen:
-            _log.error("failed", where=where, error=repr(error))
+            _log.error("failed", where=where, error=said(error))
 
     def reset_after_fork(self) -> None:
         """The child has threads, spools and connections of its own."""

@@ -12,6 +12,7 @@ from computeragent.errors import ValidationError
 from computeragent.logs import Logger
 from computeragent.telemetry.bounds import truncate
 from computeragent.telemetry.event import TelemetryEvent
+from computeragent.telemetry.faults import said
 from computeragent.telemetry.protocols import Trip
 
 ContentFilter = Callable[[TelemetryEvent], TelemetryEvent | Awaitable[TelemetryEvent | None] | None]
@@ -107,7 +108,8 @@ class GuardrailFilter:
             kept = self._content_filter(event)
             kept = await kept if inspect.isawaitable(kept) else kept
         except Exception as error:  # noqa: BLE001 - a filter that fails has allowed nothing
-            _log.error("content_filter_failed", session=event.session_id, error=repr(error))
+            if event.session_id not in self._trips:
+                _log.error("content_filter_failed", session=event.session_id, error=said(error))
             self._trip(event, Trip("content_blocked", f"the content filter failed: {type(error).__name__}"))
             kept = None
         else:
