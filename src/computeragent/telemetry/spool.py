@@ -328,8 +328,8 @@ def adopt(path: Path) -> Spool | None:
 
 
 def remove(path: Path) -> None:
-    """Delete a spool's files, but for its lock."""
-    for suffix in ("", "-wal", "-shm"):
+    """Delete a spool's files, but for its lock; the one that it is found by goes last."""
+    for suffix in ("-wal", "-shm", ""):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 

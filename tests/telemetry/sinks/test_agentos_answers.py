@@ -162,6 +162,29 @@ def test_what_an_address_carries_is_not_logged_by_the_client_either(
         assert "s3cret" not in told
 
 
+@pytest.mark.parametrize("damage", [b"not json at all", b'{"event_id":5}', b"[12]", b"\xff\xfe", b"x" * 6_000])
+def test_a_line_that_is_damaged_costs_no_other(damage: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    taken: list[bytes] = []
+
+    def strict(connection: socket.socket, _: int) -> None:
+        body = asked[-1].partition(b"\r\n\r\n")[2]
+        well = damage[:-1] not in body
+        taken.append(body) if well else None
+        connection.sendall(answer(200 if well else 400))
+
+    with serving(strict) as (url, asked):
+        sink = AgentOSHttpSink(url=url, token=TOKEN, max_buffer_bytes=5_000)
+        sink._compress = False
+        lines = batch(5)
+        lines[2] = lines[2]._replace(data=damage)
+        sink.deliver(lines)
+        sink.close()
+    arrived = {event["event_id"] for body in taken for event in json.loads(body)["events"]}
+    assert arrived == {json.loads(line.data)["event_id"] for line in lines if line.data != damage}
+    assert sink.refused == 1
+    assert "kind=damaged" in caplog.text
+
+
 def test_the_key_does_not_follow_a_redirect_to_another_host() -> None:
     def stranger(connection: socket.socket, _: int) -> None:
         connection.sendall(answer(200))

@@ -205,9 +205,9 @@ class AgentOSHttpSink:
         again = self._send(url, lines)
         if again.status in {400, 413, 422}:
             self.refused += 1
-            event = decode(self._without_host(line))
-            said = again.text[:200]
-            _log.error("event_refused", status=again.status, kind=event.kind, event_id=event.event_id, reason=said)
+            _log.error(
+                "event_refused", status=again.status, reason=again.text[:200], **_named(self._without_host(line))
+            )
         elif again.status >= 300:
             raise RetryLater(f"HTTP {again.status} from {discovery.without_credentials(url)}", after=again.after)
         self._settled.add(line)
@@ -266,8 +266,10 @@ def auto_sink() -> AgentOSHttpSink | None:
 
 
 def _shortened(line: bytes, room: int) -> bytes:
-    """An event with its texts cut until it fits, or until they are short."""
-    event = decode(line)
+    """An event with its texts cut until it fits, or until they are short; what is none stays as it is."""
+    event = _event_of(line)
+    if event is None:
+        return line
     longest = 32_000
     while longest >= _SHORTEST:
         event.payload = truncate(event.payload, longest)
@@ -276,6 +278,20 @@ def _shortened(line: bytes, room: int) -> bytes:
             break
         longest //= 2
     return line
+
+
+def _named(line: bytes) -> dict[str, str]:
+    """Which event a line is, for the log."""
+    event = _event_of(line)
+    return {"kind": event.kind, "event_id": event.event_id} if event is not None else {"kind": "damaged"}
+
+
+def _event_of(line: bytes) -> TelemetryEvent | None:
+    """The event of a line; None for what a damaged file has in the place of one."""
+    try:
+        return decode(line)
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return None
 
 
 def _is_http(url: str) -> bool:
