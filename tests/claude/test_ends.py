@@ -130,10 +130,16 @@ async def test_a_message_that_cannot_be_read_does_not_end_a_client(
     assert sink.one("session_ended").payload["subtype"] == "success"
 
 
-async def test_shutting_down_ends_what_is_told_of_a_session(play: Any, sink: Listener) -> None:
+@pytest.mark.parametrize("off", ["shutdown", "nowhere"])
+async def test_turning_telemetry_off_ends_what_is_told_of_a_session(play: Any, sink: Listener, off: str) -> None:
+    before = computeragent.get_pipeline()
     play(text("a"), text("b"), result())
     async for _ in computeragent.query(prompt="hi"):
-        await computeragent.shutdown()
+        if off == "shutdown":
+            await computeragent.shutdown()
+        else:
+            computeragent.configure(sinks=[])
+    before.close(5)
     assert sink.kinds == ["session_started", "turn_started", "assistant_message", "session_ended"]
 
 

@@ -263,7 +263,7 @@ class Pipeline:
         with self._closing:
             closing = self._retired
             if not closing:
-                if successor is None:
+                if successor is None or not successor.active:
                     self._sessions.leave()
                 self._handover.successor, self._retired = successor, True
         if closing:  # by somebody else
