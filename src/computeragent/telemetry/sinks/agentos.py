@@ -7,11 +7,8 @@ import os
 import socket
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from importlib import metadata
-from math import isfinite
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -21,6 +18,7 @@ from computeragent.logs import Logger
 from computeragent.telemetry.bounds import truncate
 from computeragent.telemetry.event import TelemetryEvent, decode, encode
 from computeragent.telemetry.protocols import BatchLimits, RetryLater
+from computeragent.telemetry.sinks.replies import Reply
 from computeragent.telemetry.spool import Spooled
 from computeragent.wire.encoding import to_json
 
@@ -32,21 +30,9 @@ DEFAULT_MAX_BUFFER_BYTES = 4_000_000
 GZIP_FROM = 1_024
 NOT_ALLOWED_PAUSE = 60.0
 _SHORTEST = 1_000
-_LONGEST_ANSWER = 65_536
 _UNKNOWN_TO_INGEST = b'"kind":"response_first_token"'
 _log = Logger("agentos")
 _of_the_parent: list[httpx2.Client | None] = []
-
-
-@dataclass(frozen=True, slots=True)
-class _Reply:
-    """What the server said to a request: `after` is the pause that it asked for, `page` an answer for people."""
-
-    status: int
-    after: float | None
-    text: str
-    compressed: bool
-    page: bool
 
 
 class AgentOSHttpSink:
@@ -185,7 +171,7 @@ class AgentOSHttpSink:
         else:
             raise RetryLater(f"HTTP {reply.status} from {place}", after=reply.after)
 
-    def _isolate(self, url: str, lines: list[bytes], reply: _Reply) -> None:
+    def _isolate(self, url: str, lines: list[bytes], reply: Reply) -> None:
         """Send halves of what was refused, down to the one that is to blame."""
         if len(lines) > 1:
             half = len(lines) // 2
@@ -212,7 +198,7 @@ class AgentOSHttpSink:
             raise RetryLater(f"HTTP {again.status} from {discovery.without_credentials(url)}", after=again.after)
         self._settled.add(line)
 
-    def _send(self, url: str, lines: list[bytes]) -> _Reply:
+    def _send(self, url: str, lines: list[bytes]) -> Reply:
         body = b'{"events":[' + b",".join(lines) + b"]}"
         headers = {"content-type": "application/json", "user-agent": _user_agent(), "accept-encoding": "identity"}
         token = self._token or discovery.agent_key()
@@ -227,14 +213,7 @@ class AgentOSHttpSink:
         until = time.monotonic() + self._timeout
         connected = self._connected()
         with discovery.unlogged(), connected.stream("POST", url, content=body, headers=headers) as response:
-            said = _beginning(response, until).replace(token or "\0", "***")
-            return _Reply(
-                status=response.status_code,
-                after=_retry_after(response.headers.get("retry-after")),
-                text=said,
-                compressed=compressed,
-                page=response.headers.get("content-type", "").startswith("text/html"),
-            )
+            return Reply.read(response, until, compressed=compressed, secret=token)
 
     def _connected(self) -> httpx2.Client:
         if self._pid != os.getpid() and self._given is None:
@@ -300,31 +279,6 @@ def _is_http(url: str) -> bool:
         return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
-
-
-def _beginning(response: httpx2.Response, until: float) -> str:
-    """What a server says, as far as it matters: neither endless nor trickling answers hold up the thread."""
-    said = b""
-    for chunk in response.iter_raw():
-        said += chunk
-        if len(said) > _LONGEST_ANSWER or time.monotonic() > until:
-            break  # the connection is closed and not used again
-    return said[:_LONGEST_ANSWER].decode("utf-8", "replace")
-
-
-def _retry_after(value: str | None) -> float | None:
-    """The seconds of a ``Retry-After`` header: a number, or a date."""
-    if not value:
-        return None
-    try:
-        seconds = float(value)
-        return max(0.0, seconds) if isfinite(seconds) else None
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (TypeError, ValueError):
-        return None
 
 
 @lru_cache(maxsize=1)
