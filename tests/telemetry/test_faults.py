@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 import time
 import uuid
 from typing import Any
@@ -206,3 +207,20 @@ async def test_what_is_logged_and_counted_of_a_fault_is_redacted(caplog: pytest.
     assert all(where in said for where in ("sink_failing", "content_filter_failed", "where=function"))
     assert not any(secret in said for secret in (key, "ada@example.com", "hunter2secret"))
     await pipeline.aclose()
+
+
+def test_where_no_thread_can_be_had_nobody_waits_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(self: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    pipeline = Pipeline(sinks=[Listener()])
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refused)
+        pipeline.offer(Step(0, lambda _: [event(1)]))
+        before = time.monotonic()
+        assert not pipeline.flush_sync(5)
+        assert time.monotonic() - before < 1
+    pipeline.offer(Step(0, lambda _: [event(2)]))
+    assert pipeline.flush_sync(5)
+    assert pipeline.stats()["emitted"] == 2
+    pipeline.close(5)

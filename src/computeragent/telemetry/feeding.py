@@ -63,6 +63,8 @@ class Feeder:
 
     def end_flush(self, mark: _Flush) -> bool:
         """Wait for a flush, at most to its deadline (monotonic); False when that passes, or the sink's flush fails."""
+        if not self._lane.started:  # no thread can be had: the interpreter is going down
+            return False
         return mark.done.wait(max(0.0, mark.deadline - time.monotonic())) and not mark.failed
 
     def close(self, deadline: float) -> None:
