@@ -246,3 +246,26 @@ async def test_an_enforced_ceiling_really_stops_the_run(workdir: Path, tmp_path:
     assert listener.one("session_ended").payload["is_error"]
     computeragent.get_pipeline().close(5)
     computeragent.configure(sinks=[])
+
+
+async def test_a_guard_interrupts_a_client_and_refuses_the_next_prompt(workdir: Path, tmp_path: Path) -> None:
+    def no_looking(event: Any) -> Any:
+        return None if "Let me look" in str(event.payload.get("text", "")) else event
+
+    listener = Listener()
+    computeragent.configure(middleware=[computeragent.GuardrailFilter(content_filter=no_looking)], sinks=[listener])
+    lines: list[str] = []
+    async with prepared(workdir, tmp_path, include_partial_messages=True) as options:
+        options.hooks = {}
+        async with computeragent.ClaudeSDKClient(options) as client:
+            await client.query("list the files")
+            async for message in client.receive_response():
+                lines.append(outline(message))
+                await computeragent.get_pipeline().settle(5)
+            with pytest.raises(computeragent.GuardrailError):
+                await client.query("hello")
+    assert lines[-1].startswith("Result ")
+    assert await computeragent.get_pipeline().flush(10)
+    assert listener.one("session_ended").payload["subtype"] == "content_blocked"
+    computeragent.get_pipeline().close(5)
+    computeragent.configure(sinks=[])

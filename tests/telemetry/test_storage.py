@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from computeragent.telemetry.event import decode
-from computeragent.telemetry.inspection import read_spools, spool_states
+from computeragent.telemetry.inspection import SpoolReader, spool_states
 from computeragent.telemetry.spool import Spool, adopt, is_orphan, orphans
 from computeragent.telemetry.storage import FORGET_AFTER, Storage
 
@@ -197,7 +197,9 @@ def test_a_damaged_spool_is_left_and_keeps_nobody_from_work(tmp_path: Path, dama
     assert stored.spools()[-1].pending("a") == 1
     assert stored.failures == 0
     spool_states(tmp_path)
-    list(read_spools(tmp_path, {}))
+    reader = SpoolReader(tmp_path)
+    list(reader.read())
+    reader.close()
     stored.spools()[-1].acknowledge("a", 1)
     stored.close()
 
@@ -284,3 +286,17 @@ def test_states_tell_what_waits_for_whom(tmp_path: Path) -> None:
     assert (second.live, second.events, second.waiting, second.open_sessions) == (True, 3, {"a": 1, "b": 3}, 1)
     assert second.oldest is not None
     live.close(delete=True)
+
+
+def test_a_reader_sees_the_last_events_of_a_spool_that_is_gone(tmp_path: Path) -> None:
+    spool = Spool.create(tmp_path)
+    spool.subscribe(["sink"])
+    spool.append([b"1"])
+    reader = SpoolReader(tmp_path)
+    assert [one.data for one in reader.read()] == [b"1"]
+    spool.acknowledge("sink", spool.append([b"2"]))
+    spool.close()
+    assert list(tmp_path.glob("*.db")) == []
+    assert [one.data for one in reader.read()] == [b"2"]
+    assert list(reader.read()) == []
+    reader.close()

@@ -8,6 +8,7 @@ from typing import Any
 import claude_agent_sdk
 from claude_agent_sdk import ClaudeAgentOptions, Message, Transport
 
+from computeragent.claude.beside import beside
 from computeragent.claude.tap import Tap
 from computeragent.logs import Logger
 
@@ -75,8 +76,9 @@ class ClaudeSDKClient(claude_agent_sdk.ClaudeSDKClient):
             async for message in super().receive_messages():
                 tap.message(message)
                 yield message
-                if tap.trip is not None:
-                    await self._stop_turn()
+                if tap.trip is not None and not self._interrupted:
+                    self._interrupted = True
+                    beside(self._stop_turn)  # its answer comes through the stream that is read here
         except Exception as error:
             tap.fail(error)  # the client may go on: one message that cannot be read is no end
             raise
@@ -94,10 +96,7 @@ class ClaudeSDKClient(claude_agent_sdk.ClaudeSDKClient):
             await tap.settle()
 
     async def _stop_turn(self) -> None:
-        """A guard tripped: interrupt the turn under way, once."""
-        if self._interrupted:
-            return
-        self._interrupted = True
+        """A guard tripped: interrupt the turn under way."""
         try:
             await self.interrupt()
         except Exception as error:  # noqa: BLE001 - the turn may be over already

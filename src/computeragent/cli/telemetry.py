@@ -7,7 +7,6 @@ import asyncio
 import sys
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 import msgspec
 from rich.table import Table
@@ -19,7 +18,7 @@ from computeragent.eventlog import SqliteEventLog
 from computeragent.settings import home
 from computeragent.telemetry.config import auto_sinks
 from computeragent.telemetry.event import TelemetryEvent, decode, encode
-from computeragent.telemetry.inspection import read_spools, spool_states
+from computeragent.telemetry.inspection import SpoolReader, spool_states
 from computeragent.telemetry.pipeline import Pipeline
 from computeragent.telemetry.recorded import RecordedRun, RunFacts
 from computeragent.telemetry.sinks.console import ConsoleSink
@@ -64,11 +63,10 @@ def tail(args: argparse.Namespace) -> int:
 
 
 async def _tail(args: argparse.Namespace) -> int:
-    folder = home("spool")
-    places: dict[str, int] = {}
+    reader = SpoolReader(home("spool"))
     sink = ConsoleSink(sys.stdout, verbose=True)
     while True:
-        for event in _events(folder, places):
+        for event in _events(reader):
             if (args.session and event.session_id != args.session) or (args.kind and event.kind not in args.kind):
                 continue
             if args.json:
@@ -115,7 +113,7 @@ async def _write_waiting(file: str) -> int:
     """Write what is in the spools to a file; it stays there for its destinations."""
     sink = JsonlSink(file)
     written = 0
-    for event in _events(home("spool"), {}):
+    for event in _events(SpoolReader(home("spool"))):
         await sink.emit(event)
         written += 1
     await sink.aclose()
@@ -123,10 +121,10 @@ async def _write_waiting(file: str) -> int:
     return 0
 
 
-def _events(folder: Path, places: dict[str, int]) -> Iterator[TelemetryEvent]:
+def _events(reader: SpoolReader) -> Iterator[TelemetryEvent]:
     """The events of all spools; what is none, in a damaged file, is passed over and said."""
     damaged = 0
-    for spooled in read_spools(folder, places):
+    for spooled in reader.read():
         try:
             event = decode(spooled.data)
         except (msgspec.MsgspecError, LookupError, TypeError, ValueError):

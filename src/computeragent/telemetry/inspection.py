@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,20 +44,38 @@ def spool_states(folder: Path) -> list[SpoolState]:
     return found
 
 
-def read_spools(folder: Path, after: dict[str, int]) -> Iterator[Spooled]:
-    """Events of all spools beyond the places in `after` (by file name), which is moved on; in order per spool."""
-    for path in sorted(folder.glob("*.db")):
-        try:
-            with closing(_open(path)) as db:
-                rows = db.execute(
-                    "SELECT position, at, data FROM spool_events WHERE position > ? ORDER BY position",
-                    (after.get(path.name, 0),),
-                ).fetchall()
-        except sqlite3.Error:
-            continue
-        for position, at, data in rows:
-            after[path.name] = position
-            yield Spooled(path.name, position, at, data)
+class SpoolReader:
+    """Follows all spools in a folder. Files stay open, so that what was written last is seen of one that is deleted."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._open: dict[Path, sqlite3.Connection] = {}
+        self._after: dict[Path, int] = {}
+
+    def read(self) -> Iterator[Spooled]:
+        """What has come in since the last call, in order per spool; files that cannot be read are passed over."""
+        present = set(self._folder.glob("*.db"))
+        for path in sorted(present - self._after.keys()):
+            self._after[path] = 0
+            with suppress(sqlite3.Error):
+                self._open[path] = _open(path)
+        for path, db in list(self._open.items()):
+            query = "SELECT position, at, data FROM spool_events WHERE position > ? ORDER BY position"
+            try:
+                rows = db.execute(query, (self._after[path],)).fetchall()
+            except sqlite3.Error:
+                rows = []
+            for position, at, data in rows:
+                self._after[path] = position
+                yield Spooled(path.name, position, at, data)
+            if path not in present:
+                self._open.pop(path).close()
+
+    def close(self) -> None:
+        """Close the files."""
+        for db in self._open.values():
+            db.close()
+        self._open.clear()
 
 
 def _open(path: Path) -> sqlite3.Connection:

@@ -190,11 +190,11 @@ def _collect(value: object, found: list[str], *, sure: bool, depth: int) -> None
         if sure and is_secret_value(value, sure=True):
             scheme, _, rest = value.partition(" ")
             found.append(rest.strip() if rest and scheme.lower() in _AUTH_SCHEMES else value)
-        elif "://" in value:
-            _collect_from_url(value, found)
-        elif value[:1] == "{":
+        elif value.lstrip()[:1] == "{":
             with suppress(ValueError, RecursionError):
                 _collect(json.loads(value), found, sure=sure, depth=depth + 1)
+        elif "://" in value:
+            _collect_from_url(value, found)
 
 
 def _collect_from_url(text: str, found: list[str]) -> None:
