@@ -225,7 +225,7 @@ async def test_a_full_disk_is_survived_in_memory(tmp_path: Path) -> None:
     await pipeline.settle(5)
     (file,) = tmp_path.glob("*.db")
     # SQLite's own limit stands for the disk's: the same error, "database or disk is full"
-    spool: Spool = pipeline._storage.spools()[-1]
+    spool: Spool = pipeline._outlets.storage.spools()[-1]
     assert spool.path == file
     spool._db.execute("PRAGMA max_page_count = 1")
     for number in range(1, 200):

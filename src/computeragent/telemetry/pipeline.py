@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,13 @@ import anyio.to_thread
 from computeragent.errors import ValidationError
 from computeragent.logs import Logger
 from computeragent.settings import home
-from computeragent.telemetry.bounds import MAX_TEXT, copied, truncate
-from computeragent.telemetry.event import TelemetryEvent, checked, encode
+from computeragent.telemetry.bounds import MAX_TEXT, truncate
+from computeragent.telemetry.event import TelemetryEvent, checked
 from computeragent.telemetry.exiting import mind
 from computeragent.telemetry.faults import ANYTHING, said
-from computeragent.telemetry.feeding import Feeder
 from computeragent.telemetry.lane import Lane
 from computeragent.telemetry.middleware import PiiRedactor
+from computeragent.telemetry.outlets import Outlets
 from computeragent.telemetry.protocols import (
     Guard,
     KeepsSecrets,
@@ -35,10 +35,8 @@ from computeragent.telemetry.protocols import (
     TelemetrySink,
 )
 from computeragent.telemetry.sessions import Sessions, Watcher
-from computeragent.telemetry.shipping import Shipper
 from computeragent.telemetry.spool import MAX_BYTES
 from computeragent.telemetry.steps import Handover, Mark, Step, is_vital, weigh
-from computeragent.telemetry.storage import Storage, header
 
 COMMIT_EVERY = 0.02
 """Seconds of work after which what is ready is committed, so that a slow event does not hold back the others."""
@@ -88,8 +86,7 @@ class Pipeline:
         self._own_middleware = middleware is not None
         self._sinks = list(sinks or ())
         folder = Path(spool_dir) if spool_dir is not None else None
-        self._folder: Callable[[], Path] = (lambda: folder) if folder is not None else (lambda: home("spool"))
-        self._max_spool_bytes = max_spool_bytes
+        self._outlets = Outlets(self._sinks, lambda: folder or home("spool"), max_bytes=max_spool_bytes)
         self._lane: Lane[Step | Mark] = Lane("telemetry", self._handle, weigh=weigh, keep=is_vital)
         self._sessions = Sessions()
         self._failed: dict[str, int] = {}
@@ -100,21 +97,7 @@ class Pipeline:
         self._closing = threading.RLock()
         self._closed = threading.Event()
         self._handover = Handover()
-        self._wire_sinks()
         mind(self)
-
-    def _wire_sinks(self) -> None:
-        spooled = [sink for sink in self._sinks if is_spooled(sink)]
-        plain = [sink for sink in self._sinks if not is_spooled(sink)]
-        for sink in plain:
-            if not isinstance(sink, TelemetrySink):
-                raise ValidationError(
-                    f"{sink!r} is no sink", hint="A sink has async emit(event), flush(timeout) and aclose()."
-                )
-        self.feeders = [Feeder(sink) for sink in plain if isinstance(sink, TelemetrySink)]
-        names = [sink.destination for sink in spooled if isinstance(sink, SpooledSink)]
-        self._storage = Storage(self._folder, names, max_bytes=self._max_spool_bytes, changed=self._notify)
-        self.shippers = [Shipper(sink, self._storage.spools) for sink in spooled if isinstance(sink, SpooledSink)]
 
     # ── What it consists of ──
 
@@ -175,8 +158,7 @@ class Pipeline:
         """Take over what processes that are gone left in their spools; otherwise the first event does it."""
 
         def begin(_: int) -> Iterable[TelemetryEvent]:
-            self._storage.open()
-            self._notify()
+            self._outlets.open()
             return ()
 
         self.offer(Step(0, begin, vital=True))
@@ -190,14 +172,14 @@ class Pipeline:
                 successor.watch(session_id, watcher)
             for session_id, settings in self._sessions.known().items():
                 steps.append(Step(0, partial(successor.learned, session_id, settings), vital=True))
-            steps.append(Step(0, partial(successor.took_over, self._storage.open_sessions()), vital=True))
-            self._storage.end_sessions()
+            steps.append(Step(0, partial(successor.took_over, self._outlets.storage.open_sessions()), vital=True))
+            self._outlets.storage.end_sessions()
         self._handover.finish(steps)
 
     def took_over(self, opened: Mapping[str, bytes], _: int = 0) -> Iterable[TelemetryEvent]:
         """On the pipeline's thread: sessions go on here; should this process die, it is here that they are missed."""
-        if opened and self.shippers:
-            self._storage.commit([], opened, ())
+        if opened and self._outlets.shippers:
+            self._outlets.storage.commit([], opened, ())
         return ()
 
     def watch(self, session_id: str, watcher: Watcher) -> None:
@@ -274,15 +256,11 @@ class Pipeline:
                 self._settle(deadline)
             self._lane.close()
             self._hand_over()
-            self._deliver(deadline, closing=True)
-            for feeder in self.feeders:
-                feeder.close(deadline)
-            stopped = [shipper.close(deadline) for shipper in self.shippers]
+            self._outlets.deliver(deadline, closing=True)
+            stopped = self._outlets.close(deadline)
             self._lane.join(max(0.0, deadline - time.monotonic()))
-            if all(stopped):
-                self._storage.close()
-                for shipper in self.shippers:
-                    shipper.sink.close()
+            if stopped:
+                self._outlets.discard()
         finally:
             self._closed.set()
 
@@ -306,45 +284,17 @@ class Pipeline:
 
     def _flush(self, deadline: float) -> bool:
         settled = self._settle(deadline) if self._lane.started else True
-        return self._deliver(deadline) and settled
-
-    def _deliver(self, deadline: float, *, closing: bool = False) -> bool:
-        marks = [(feeder, feeder.begin_flush(deadline, closing=closing)) for feeder in self.feeders]
-        if self._storage.spools():
-            for shipper in self.shippers:
-                shipper.notify(hurry=True)
-        handed = [feeder.end_flush(mark) for feeder, mark in marks]
-        shipped = [shipper.flush(deadline) for shipper in self.shippers] if self._storage.spools() else []
-        return all(handed) and all(shipped)
+        return self._outlets.deliver(deadline) and settled
 
     def stats(self) -> dict[str, Any]:
         """Counts of what went through, waits, failed and was dropped; plain data."""
-        sinks: dict[str, Any] = {}
-        for feeder in self.feeders:
-            sinks[_free(feeder.name, sinks)] = {
-                "delivered": feeder.state.delivered,
-                "waiting": len(feeder),
-                "dropped": feeder.dropped,
-                "failures": feeder.state.failures,
-                "failing": feeder.state.failing,
-            }
-        for shipper in self.shippers:
-            name = shipper.sink.destination
-            waiting = sum(spool.pending(name) for spool in self._storage.spools() if name in spool.sinks)
-            sinks[name] = {
-                "delivered": shipper.state.delivered,
-                "waiting": waiting,
-                "dropped": self._storage.dropped,
-                "failures": shipper.state.failures,
-                "failing": shipper.state.failing,
-            }
         return {
             "emitted": self._emitted,
             "waiting": len(self._lane),
             "dropped": self._lane.dropped + self._handover.lost,
             "failed": dict(self._failed),
-            "disk_failures": self._storage.failures,
-            "sinks": sinks,
+            "disk_failures": self._outlets.storage.failures,
+            "sinks": self._outlets.stats(),
         }
 
     # ── On the pipeline's thread ──
@@ -414,29 +364,15 @@ class Pipeline:
             event.raw = None
             event.payload = truncate(event.payload, MAX_TEXT)
         self._emitted += len(events)
-        if self.shippers:
-            self._storage.discard_drained()
-            try:
-                opened = {event.session_id: header(event) for event in events if event.kind == "session_started"}
-                ended = [event.session_id for event in events if event.kind == "session_ended"]
-                self._storage.commit([encode(event) for event in events], opened, ended)
-                if ended:
-                    self._notify(hurry=True)
-            except Exception as error:  # noqa: BLE001 - neither disk nor memory took it
-                self._count("spool", error)
-        # Each sink has events of its own, made before any sink sees one: what one of them changes, no other sees.
-        copies = [[replace(event, payload=copied(event.payload)) for event in events] for _ in self.feeders[1:]]
-        for feeder, its_own in zip(self.feeders, [events, *copies], strict=False):
-            for event in its_own:
-                feeder.put(event)
-
-    def _notify(self, *, hurry: bool = False) -> None:
-        for shipper in self.shippers:
-            shipper.notify(hurry=hurry)
+        try:
+            self._outlets.commit(events)
+        except Exception as error:  # noqa: BLE001 - neither disk nor memory took it
+            self._count("spool", error)
+        self._outlets.feed(events)
 
     def _losses(self, told: list[TelemetryEvent]) -> list[TelemetryEvent]:
         """What overflowed since it was told last, as an event of its own, so that it is seen where events go."""
-        dropped = self._lane.dropped + self._storage.dropped + sum(feeder.dropped for feeder in self.feeders)
+        dropped = self._lane.dropped + self._outlets.dropped
         now = time.monotonic()
         if dropped == self._told_drops or not told or now < self._tell_drops_at:
             return []
@@ -466,25 +402,12 @@ class Pipeline:
 
     def reset_after_fork(self) -> None:
         """The child has threads, spools and connections of its own."""
-        self._storage.leave()
-        for shipper in self.shippers:
-            shipper.reset_after_fork()
+        self._outlets.reset_after_fork()
         self._closing = threading.RLock()
         self._handover.reset_after_fork()
         self._sessions.abandon()
         self._emitted = 0
 
 
-def is_spooled(sink: object) -> bool:
-    """Whether a sink is fed from the spool."""
-    return isinstance(sink, SpooledSink) and getattr(sink, "spooled", True)
-
-
 async def _in_thread(wait: Callable[[], Any]) -> Any:
     return await anyio.to_thread.run_sync(wait, abandon_on_cancel=True)
-
-
-def _free(name: str, taken: Mapping[str, Any]) -> str:
-    """The name, or with a number where there are several sinks of it."""
-    names = (name if number == 1 else f"{name} {number}" for number in range(1, len(taken) + 2))
-    return next(each for each in names if each not in taken)

@@ -106,9 +106,11 @@ async def test_a_server_that_does_not_come_back_holds_up_nobody_and_the_next_pro
         server.stop()
         server.behave = ingest.healthy
         server.start()
-        ingest.wait_until(lambda: not pipeline.shippers[0]._thread or not pipeline.shippers[0]._thread.is_alive())
+        ingest.wait_until(
+            lambda: not pipeline._outlets.shippers[0]._thread or not pipeline._outlets.shippers[0]._thread.is_alive()
+        )
         if name == "black hole":  # its delivery outlived the pipeline: the process would have ended here
-            for spool in pipeline._storage.spools():
+            for spool in pipeline._outlets.storage.spools():
                 spool.close()
         following = Pipeline(middleware=[], sinks=[sink_for(server)], spool_dir=tmp_path)
         following.adopt()
