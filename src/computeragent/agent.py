@@ -327,7 +327,7 @@ async def run_task(*, message: ChatInput, **agent: Any) -> ChatResult:
 
 def _without_credentials(source: dict[str, Any]) -> dict[str, Any]:
     """A source as telemetry may see it: an address may carry a token."""
-    return source | {"url": re.sub(r"//[^/@]*@", "//", source["url"])} if "url" in source else source
+    return source | {"url": re.sub(r"//[^/]*@", "//", source["url"])} if "url" in source else source
 
 
 def _url_of_environment(runtime: object, engine: object) -> str | None:

@@ -362,6 +362,8 @@ async def test_what_is_no_sink_or_middleware_is_refused_with_a_hint() -> None:
     with pytest.raises(ValidationError) as no_sink:
         Pipeline(sinks=[object()])  # type: ignore[list-item]
     assert "emit" in (no_sink.value.hint or "")
+    with pytest.raises(ValidationError, match="two sinks deliver to depot test"):
+        Pipeline(sinks=[Depot(), Depot()])
     with pytest.raises(ValidationError):
         Pipeline(middleware=["redact"])  # type: ignore[list-item]
 

@@ -242,11 +242,11 @@ def test_what_the_dead_left_behind_is_bounded_together(tmp_path: Path) -> None:
         spool.append(lines(10, start=number * 10))
         spool.close()
         time.sleep(0.001)
-    stored = storage(tmp_path, max_bytes=250)
+    stored = storage(tmp_path, max_bytes=60)
     stored.open()
     kept = [number for one in stored.spools() for number in everything(one)]
-    assert kept == list(range(25, 50))
-    assert stored.dropped == 25
+    assert kept == list(range(26, 50))  # four times as much as one spool holds
+    assert stored.dropped == 26
     for one in stored.spools():
         one.acknowledge("a", one.newest)
     stored.close()

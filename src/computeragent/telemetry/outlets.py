@@ -31,6 +31,9 @@ class Outlets:
                 )
         self.feeders = [Feeder(sink) for sink in plain if isinstance(sink, TelemetrySink)]
         names = [sink.destination for sink in spooled if isinstance(sink, SpooledSink)]
+        for name in names:
+            if names.count(name) > 1:  # each destination has one place in the spool
+                raise ValidationError(f"two sinks deliver to {name}", hint="Give one sink per destination.")
         self.storage = Storage(folder, names, max_bytes=max_bytes, changed=self.notify)
         self.shippers = [Shipper(sink, self.storage.spools) for sink in spooled if isinstance(sink, SpooledSink)]
 

@@ -20,6 +20,8 @@ from computeragent.wire.encoding import from_json, to_json
 RETRY_DISK = 30.0
 FORGET_AFTER = 14 * 86_400.0
 """Seconds that the spool of a dead process waits for one that has its destinations."""
+MOST_ORPHANS = 4
+"""How many full spools of processes that are gone are kept, all in all."""
 IN_MEMORY = 16 * 1024 * 1024
 """What is kept in memory while the disk fails."""
 _log = Logger("spool")
@@ -182,8 +184,8 @@ class Storage:
         return found
 
     def _bound(self, adopted: Sequence[Spool]) -> None:
-        """What processes that are gone left behind may be as large as one spool: the oldest events go first."""
-        surplus = sum(spool.size for spool in adopted) - self._max_bytes
+        """What processes that are gone left behind may be as large as `MOST_ORPHANS` spools: the oldest events go."""
+        surplus = sum(spool.size for spool in adopted) - MOST_ORPHANS * self._max_bytes
         for spool in adopted:
             if surplus <= 0:
                 return
