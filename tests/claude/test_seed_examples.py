@@ -85,10 +85,11 @@ def run(program: str, tmp_path: Path, **env: str) -> subprocess.CompletedProcess
     (work / "README.md").write_text("Written by ada@example.com.\n")
     with ModelSimulator.start_in_thread(parse_script(SCRIPT.replace("WORK", str(work)))) as sim:
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "AGENTOS_"))}
+        patient = {"COMPUTERAGENT_EXIT_TIMEOUT": "30"}  # a busy machine takes seconds to import the exporters
         done = subprocess.run(
             [sys.executable, "-c", textwrap.dedent(program)],
             cwd=work,
-            env={**clean, **sim.claude_environment(tmp_path / "claude"), "HOME": str(tmp_path), **env},
+            env={**clean, **sim.claude_environment(tmp_path / "claude"), "HOME": str(tmp_path), **patient, **env},
             capture_output=True,
             text=True,
             timeout=55,

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import atexit
+import math
 import os
+import threading
 import time
 import weakref
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from computeragent.logs import Logger
+from computeragent.settings import setting
+
 if TYPE_CHECKING:
     from computeragent.telemetry.pipeline import Pipeline
 
 EXIT_TIMEOUT = 3.0
-"""Seconds that the end of the process waits for delivery. What is left in the spool goes with the next process."""
+"""Seconds that the end of the process waits for delivery, unless `COMPUTERAGENT_EXIT_TIMEOUT` says otherwise.
 
+What is left in the spool goes with the next process.
+"""
+
+_log = Logger("telemetry")
 _pipelines: weakref.WeakSet[Pipeline] = weakref.WeakSet()
 
 
@@ -40,4 +49,16 @@ def _reset_all() -> None:
 @lru_cache(maxsize=1)
 def _mind_process() -> None:
     os.register_at_fork(after_in_child=_reset_all)
-    atexit.register(close_all, EXIT_TIMEOUT)
+    atexit.register(close_all, _exit_timeout())
+
+
+def _exit_timeout() -> float:
+    given = setting("exit_timeout")
+    try:
+        seconds = EXIT_TIMEOUT if given is None else float(given)
+    except ValueError:
+        seconds = math.nan
+    if seconds >= 0:  # false for NaN too
+        return min(seconds, threading.TIMEOUT_MAX / 2)
+    _log.warn("exit_timeout_ignored", value=given, hint="COMPUTERAGENT_EXIT_TIMEOUT takes seconds, such as 10.")
+    return EXIT_TIMEOUT
