@@ -97,6 +97,13 @@ class UnauthorizedError(ComputerAgentError):
     status = 401
 
 
+class InsufficientPermissionError(ComputerAgentError):
+    """The caller is known, and may not do this."""
+
+    code = "INSUFFICIENT_PERMISSION"
+    status = 403
+
+
 class ForbiddenHostError(ComputerAgentError):
     """A request names a host that is not served: a browser may have been led here."""
 
@@ -338,6 +345,17 @@ class ScriptError(ComputerAgentError):
 
     code = "SCRIPT_INVALID"
     status = 400
+
+
+def told(
+    code: str, message: str, hint: str | None = None, details: Any = None, *, default: type[ComputerAgentError]
+) -> ComputerAgentError:
+    """An error that another process told, as the class of its code here, or as `default` with that code."""
+    cls = next((each for each in error_classes() if each.code == code), default)
+    error = cls.__new__(cls)
+    ComputerAgentError.__init__(error, message, hint=hint, details=details)
+    error.code = code
+    return error
 
 
 def error_classes() -> list[type[ComputerAgentError]]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from computeragent.wire.events import Capabilities, CaSessionEnded, CostSemantic, EndReason, Recorded, Risk
 from computeragent.wire.identity import GitSource, IdentitySource, InlineSource, LocalSource
-from computeragent.wire.requests import Attachment, PermissionDecision, StoreConfig, UserInput
+from computeragent.wire.requests import Attachment, HostedRun, PermissionDecision, StoreConfig, UserInput
 
 if TYPE_CHECKING:
     from claude_agent_sdk import SessionKey, SessionStore, SessionStoreEntry
@@ -202,19 +202,32 @@ class EngineDriver(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SubstrateHandle:
-    """A booted substrate. `harness` is the one inside the sandbox, or None where the engine runs in this process."""
+    """A booted substrate. `workspace_path` is the workspace as this process sees it.
+
+    Where the engine runs in a sandbox, `harness` is the engine host in it, `envs` what the engine gets there,
+    `inside` where folders of this machine are in it, and `ended` returns, once the sandbox has ended by itself, why.
+    """
 
     workspace_path: Path
     close: Callable[[], Awaitable[None]]
     harness: Harness | None = None
     revision: str | None = None
+    envs: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    inside: Mapping[Path, str] = field(default_factory=dict[Path, str])
+    ended: Callable[[], Awaitable[str]] | None = None
 
 
 @runtime_checkable
 class Substrate(Protocol):
-    """A place to run engines, given a workspace that the host has fetched already."""
+    """A place to run engines, given a workspace that the host has fetched already.
 
-    async def boot(self, *, workspace: Path, envs: Mapping[str, str], limits: Mapping[str, Any]) -> SubstrateHandle: ...
+    `state_dir` is private to the session, beside the workspace; `envs` are the session's, provider keys included,
+    which an isolating substrate keeps outside. `limits` may set ``memory`` (bytes), ``pids`` and ``cpus``.
+    """
+
+    async def boot(
+        self, *, workspace: Path, state_dir: Path, envs: Mapping[str, str], limits: Mapping[str, Any]
+    ) -> SubstrateHandle: ...
 
 
 # ── Who is told? ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -240,7 +253,8 @@ class SessionRequest:
     """All that opens a session. Pure data, except in library mode, where an engine, loader, store or policy may
     be the object itself.
 
-    `options` are the engine's own; `model` stands below ``options["model"]`` and above the manifest's.
+    `options` are the engine's own; `model` stands below ``options["model"]`` and above the manifest's. `hosted` is
+    for engine hosts alone: what the harness outside has prepared.
     """
 
     source: IdentitySource
@@ -257,6 +271,7 @@ class SessionRequest:
     budget_max_usd: float | None = None
     approval_timeout: float = 600.0
     project_key: str = "computeragent"
+    hosted: HostedRun | None = None
 
 
 class EventStream(Protocol):
@@ -331,6 +346,10 @@ class Session(Protocol):
 
         True when the turn was taken back: then no event of it exists. Otherwise its end is in the log.
         """
+        ...
+
+    async def end_input(self) -> None:
+        """No more messages: the run ends when the turns that wait are done."""
         ...
 
     async def cancel(self) -> None:

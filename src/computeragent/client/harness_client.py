@@ -13,7 +13,7 @@ from urllib.parse import quote
 import httpx2
 import msgspec
 
-from computeragent.errors import ComputerAgentError, HarnessProtocolError, error_classes
+from computeragent.errors import ComputerAgentError, HarnessProtocolError, told
 from computeragent.logs import Logger
 from computeragent.wire.encoding import from_json, to_json
 from computeragent.wire.events import PROTOCOL_VERSION, CaSessionEnded, Recorded, decode_event
@@ -222,19 +222,14 @@ class HarnessClient:
 def told_error(method: str, path: str, status: int, body: bytes) -> ComputerAgentError:
     """The error that an answer tells, as the library's own class where the code is known."""
     try:
-        told: Any = from_json(body)
-        inner = told["error"]
+        answer: Any = from_json(body)
+        inner = answer["error"]
         code, message = str(inner["code"]), str(inner["message"])
         hint, details = inner.get("hint"), inner.get("details")
     except (msgspec.DecodeError, KeyError, TypeError, AttributeError):
         text = body[:200].decode("utf-8", "replace").strip()
         return HarnessProtocolError(f"{method} {path}: HTTP {status} {text}".rstrip(), details={"status": status})
-    known = {cls.code: cls for cls in error_classes()}
-    cls = known.get(code, HarnessProtocolError)
-    error = cls.__new__(cls)
-    ComputerAgentError.__init__(error, message, hint=hint, details=details)
-    error.code = code
-    return error
+    return told(code, message, hint, details, default=HarnessProtocolError)
 
 
 def _place(session_id: str) -> str:

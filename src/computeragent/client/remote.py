@@ -114,6 +114,10 @@ class RemoteSession:
             return False
         return await self._client.cancel(self.id, scope="turn", turn_index=turn_index)
 
+    async def end_input(self) -> None:
+        """See `Session.end_input`."""
+        await self._client.end_input(self.id)
+
     async def cancel(self) -> None:
         """See `Session.cancel`."""
         if self.ended is None:
@@ -167,6 +171,7 @@ def request_body(request: SessionRequest) -> dict[str, Any]:
         "sessionId": request.session_id,
         "sessionStore": store,
         "budgetMaxUsd": request.budget_max_usd,
+        "hosted": request.hosted,
     }
     return body | {key: value for key, value in optional.items() if value is not None}
 

@@ -13,9 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from computeragent import plugins
+from computeragent import credentials, plugins
 from computeragent.errors import UnsupportedRuntimeError, ValidationError
 from computeragent.eventlog import Channel, EventLog, MemoryEventLog
+from computeragent.harness.hosted import HostedEngine
 from computeragent.harness.session import GRACE, LocalSession
 from computeragent.harness.told import RunTelemetry, run_telemetry
 from computeragent.harness.workspace import LocalWorkspace
@@ -68,6 +69,8 @@ class LocalHarness:
     the process's own pipeline) and, one event after the other, to each of `audit_sinks`.
     """
 
+    hosts = False  # whether it runs what another harness has prepared
+
     def __init__(
         self,
         *,
@@ -92,6 +95,8 @@ class LocalHarness:
     async def open(self, request: SessionRequest) -> LocalSession:
         """Start a session's next run. Raises a `ComputerAgentError` for anything that the request gets wrong."""
         _require_asyncio()
+        if request.hosted is not None and not self.hosts:
+            raise ValidationError("this is no engine host", hint="Leave `hosted` out.")
         engine = _engine(request.engine)
         loader = _loader(request.identity_loader)
         store = _store(request.session_store)
@@ -136,7 +141,13 @@ class LocalHarness:
         envs = {name: value for name, value in request.envs.items() if name not in _GIT_SECRETS}
         await _attach(LocalWorkspace(agent.fetched.path), request.attachments)
         substrate = self._substrate or plugins.resolve_substrate("local")
-        placed = await substrate.boot(workspace=agent.fetched.path, envs=envs, limits={})
+        state_dir = _state_dir(work)
+        keys = credentials.of_process() if self._library_mode else {}
+        placed = await substrate.boot(
+            workspace=agent.fetched.path, state_dir=state_dir, envs={**keys, **envs}, limits={}
+        )
+        if placed.harness is not None:
+            engine = HostedEngine(engine, placed)
         options = _merge(agent.manifest, request)
         told = self._pipelines()
         telemetry = run_telemetry(told, request.source, {**options, "env": request.envs})
@@ -162,7 +173,7 @@ class LocalHarness:
                 on_permission_request=session.chain.ask,
                 cancel_event=session.cancel_event,
                 interrupt_event=session.interrupt_event,
-                state_dir=_state_dir(work),
+                state_dir=state_dir,
                 session_store=cast("SessionStore", bound),
                 project_key=request.project_key,
                 budget_max_usd=_lowest(request.budget_max_usd, *(pipeline.cost_ceiling_usd for pipeline in told)),

@@ -139,12 +139,15 @@ class LocalSession:
         self._tasks = [engine, asyncio.create_task(self._supervise(engine), name=f"session {self.id}")]
 
     async def _drive(self, context: EngineContext) -> None:
-        """Pump the engine into the log until it ends."""
+        """Pump the engine into the log until it ends; the end is recorded when the engine has let go of everything."""
+        reason: EndReason = "complete"
+        message: str | None = None
         try:
             async with _closing(self._engine.start_session(context)) as stream:
                 async for event in stream:
                     if event.kind == "session_ended":
-                        self._finish(event.reason, event.error_message)
+                        reason, message = event.reason, event.error_message
+                        break
                     if self.ended is not None:
                         return
                     self._relay(event)
@@ -159,7 +162,7 @@ class LocalSession:
             _log.error("engine_failed", session=self.id, engine=self._engine.name, error=repr(error))
             self._finish("error", f"{type(error).__name__}: {error}", EngineError.code)
         else:
-            self._finish("complete")
+            self._finish(reason, message)
 
     async def _supervise(self, task: asyncio.Task[None]) -> None:
         """Wait for the engine, or for its time to run out; then write the end and let everything go."""

@@ -44,6 +44,7 @@ def create_harness_server(
     telemetry: Pipeline | None = None,
     allowed_hosts: Iterable[str] = LOOPBACK,
     session_ttl: float = 3600.0,
+    harness: LocalHarness | None = None,
 ) -> Starlette:
     """The harness protocol, version `PROTOCOL_VERSION`, as an ASGI application.
 
@@ -55,9 +56,10 @@ def create_harness_server(
         telemetry: The pipeline that runs are told to; default the process's own.
         allowed_hosts: Host names that requests may be for; empty for any.
         session_ttl: Seconds after which a finished session that nobody uses is forgotten.
+        harness: Runs the sessions, in place of one made of `log`, `telemetry` and `audit_sinks`.
 
     """
-    harness = LocalHarness(log=log, library_mode=False, telemetry=telemetry, audit_sinks=audit_sinks)
+    harness = harness or LocalHarness(log=log, library_mode=False, telemetry=telemetry, audit_sinks=audit_sinks)
     offered = frozenset(engines or plugins.engines.names())
     for name in offered:
         plugins.engines.require(name)

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from computeragent.wire.events import AgentIdentity, Capabilities
 from computeragent.wire.identity import IdentitySource
-from computeragent.wire.requests import Attachment, StoreConfig, UserInput
+from computeragent.wire.requests import Attachment, HostedRun, StoreConfig, UserInput
 
 
 class _Wire(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -26,7 +26,7 @@ class OpenSession(_Wire, frozen=True, kw_only=True):
     """``POST /v1/sessions`` and ``/v1/chat``, in two forms.
 
     `engine` and `identity`, with `messages`; or `source`, `harness` and `message`, which always streams and ends by
-    itself. `streamingInput` keeps the session open for more messages.
+    itself. `streamingInput` keeps the session open for more messages. `hosted` is for engine hosts alone.
     """
 
     engine: str | None = None
@@ -43,6 +43,7 @@ class OpenSession(_Wire, frozen=True, kw_only=True):
     session_store: StoreConfig | None = None
     attachments: list[Attachment] = []
     budget_max_usd: float | None = None
+    hosted: HostedRun | None = None
 
 
 class SessionOpened(_Wire, frozen=True, kw_only=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID, uuid5
 
@@ -97,17 +97,29 @@ class BoundStore:
 
     The engine derives its project key from its working directory and knows the session as `engine_id`; stored is
     under `project_key` and `session_id`, so that a session resumes in another folder and on another host.
+    `appended` is told of what was stored, with the sub-agent's path where it is one's.
     """
 
-    def __init__(self, store: SessionStore, project_key: str, session_id: str, engine_id: str) -> None:
+    def __init__(
+        self,
+        store: SessionStore,
+        project_key: str,
+        session_id: str,
+        engine_id: str,
+        appended: Callable[[str | None, list[SessionStoreEntry]], None] | None = None,
+    ) -> None:
         self._store = store
         self._project_key = project_key
         self._session_id = session_id
         self._engine_id = engine_id
+        self._appended = appended
 
     async def append(self, key: SessionKey, entries: list[SessionStoreEntry]) -> None:
         """Store the engine's entries as they are."""
-        await self._store.append(self._ours(key), entries)
+        ours = self._ours(key)
+        await self._store.append(ours, entries)
+        if self._appended is not None:
+            self._appended(ours.get("subpath"), entries)
 
     async def load(self, key: SessionKey) -> list[SessionStoreEntry] | None:
         """The session's entries, under the id that the engine knows."""

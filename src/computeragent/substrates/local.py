@@ -12,9 +12,11 @@ from computeragent.protocol_types import SubstrateHandle
 class LocalSubstrate:
     """Runs engines right here. No security boundary: an agent's tools have the rights of this process."""
 
-    async def boot(self, *, workspace: Path, envs: Mapping[str, str], limits: Mapping[str, Any]) -> SubstrateHandle:
+    async def boot(
+        self, *, workspace: Path, state_dir: Path, envs: Mapping[str, str], limits: Mapping[str, Any]
+    ) -> SubstrateHandle:
         """See `Substrate.boot`. Nothing starts, so nothing has to stop."""
-        del envs, limits
+        del state_dir, envs, limits
         return SubstrateHandle(workspace_path=workspace, close=_nothing)
 
 

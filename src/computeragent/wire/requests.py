@@ -48,6 +48,29 @@ class StoreConfig(Struct, frozen=True, kw_only=True, omit_defaults=True):
     options: dict[str, Any] | None = None
 
 
+class Transcript(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """Entries of a session's memory: of the session itself, or of the sub-agent at `subpath`."""
+
+    entries: list[dict[str, Any]]
+    subpath: str | None = None
+
+
+class HostedRun(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """A run that a harness outside of a sandbox has prepared for the engine host in it.
+
+    Policy, memory, telemetry and keys stay outside: the host asks for every tool call, and tells what it remembers.
+    """
+
+    name: str
+    version: str
+    sha: str | None = None
+    trusted: bool = False
+    state_dir: str
+    project_key: str
+    approval_timeout: float
+    transcripts: list[Transcript] = []
+
+
 def join_messages(messages: list[UserInput]) -> UserInput:
     """Several user messages as one turn: their content blocks in order, as the Messages API itself joins them."""
     if len(messages) == 1:
