@@ -66,7 +66,8 @@ class LocalHarness:
     `log` keeps the events (default: in memory), `substrate` is where engines run (default ``local``).
     `library_mode` is True in the caller's own process: a local source is used in place and trusted; otherwise the
     agent works on a copy. `progress` is told about long work, such as a clone. Runs are told to `telemetry` (default:
-    the process's own pipeline) and, one event after the other, to each of `audit_sinks`.
+    the process's own pipeline) and, one event after the other, to each of `audit_sinks`. Each session has a folder of
+    its id in `work` (default: ``work`` in the state folder).
     """
 
     hosts = False  # whether it runs what another harness has prepared
@@ -81,6 +82,7 @@ class LocalHarness:
         telemetry: Pipeline | None = None,
         audit_sinks: Sequence[AuditSink] = (),
         grace: float = GRACE,
+        work: Path | None = None,
     ) -> None:
         self.log: EventLog = log if log is not None else MemoryEventLog()
         self._owns_log = log is None
@@ -90,6 +92,7 @@ class LocalHarness:
         self._telemetry = telemetry
         self._audit = audit_pipeline(audit_sinks)
         self._grace = grace
+        self._work = work
         self._sessions: dict[str, LocalSession] = {}
 
     async def open(self, request: SessionRequest) -> LocalSession:
@@ -134,7 +137,7 @@ class LocalHarness:
         channel: Channel,
     ) -> LocalSession:
         end_interrupted_run(channel)
-        work = home("work", channel.session_id)
+        work = self._work / channel.session_id if self._work else home("work", channel.session_id)
         agent = await self._identify(request, engine, loader, work)
         bound = _bind(store, request, channel.session_id)
         resumed = request.session_id is not None and await _remembers(bound)
