@@ -17,13 +17,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from computeragent import plugins
-from computeragent.errors import ComputerAgentError, HttpError, NotFoundError, ProtocolVersionError
+from computeragent.errors import ComputerAgentError, ProtocolVersionError
 from computeragent.eventlog import EventLog
 from computeragent.harness import LocalHarness
 from computeragent.server import bodies
 from computeragent.server.auth import LOOPBACK, Authenticate, Gate
-from computeragent.server.endpoint import Call, Endpoint, Handler, failed
-from computeragent.server.errors import respond
+from computeragent.server.endpoint import Call, Endpoint, Handler, failed, http_error, told
 from computeragent.server.files import Files
 from computeragent.server.openapi import document
 from computeragent.server.sessions import Sessions
@@ -82,8 +81,8 @@ def create_harness_server(
             Middleware(Gate, authenticate=auth, hosts=allowed_hosts, public=PUBLIC),
         ],
         exception_handlers={
-            ComputerAgentError: _told,
-            HTTPException: _http_error,
+            ComputerAgentError: told,
+            HTTPException: http_error,
             Exception: failed,
         },
     )
@@ -166,19 +165,3 @@ def _documents(endpoints: Sequence[Endpoint]) -> list[Route]:
         return Response(document(endpoints), media_type="application/json")
 
     return [Route("/v1/openapi.json", openapi, methods=["GET"])]
-
-
-async def _told(request: Request, error: Exception) -> Response:
-    del request
-    assert isinstance(error, ComputerAgentError)
-    return respond(error)
-
-
-async def _http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    if error.status_code == 404:
-        return respond(NotFoundError(f"there is no {request.url.path}", hint="GET /v1/openapi.json lists the routes."))
-    made = HttpError(str(error.detail), hint="GET /v1/openapi.json lists the routes.")
-    response = respond(made)
-    response.status_code = error.status_code
-    return response

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from computeragent.errors import ComputerAgentError, TooLargeError, ValidationError
+from computeragent.errors import ComputerAgentError, HttpError, NotFoundError, TooLargeError, ValidationError
 from computeragent.logs import Logger
 from computeragent.server.auth import Principal
 from computeragent.server.errors import respond
@@ -38,6 +39,14 @@ class Call:
 
 
 Handler = Callable[[Call], Awaitable[Any]]
+
+
+class NotJsonError(ValidationError):
+    """A request body is no JSON at all."""
+
+
+class BodyError(ValidationError):
+    """A request's body or query has another shape than its route's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +95,7 @@ def decoded(data: bytes, type_: Any) -> Any:
     except msgspec.ValidationError as error:
         raise invalid(error) from error
     except msgspec.DecodeError as error:
-        raise ValidationError(f"the request body is not JSON: {error}", hint="Send a JSON object.") from error
+        raise NotJsonError(f"the request body is not JSON: {error}", hint="Send a JSON object.") from error
 
 
 def invalid(error: Exception) -> ValidationError:
@@ -95,11 +104,29 @@ def invalid(error: Exception) -> ValidationError:
     found = _PATH.match(text)
     message, place = (found[1], found[2]) if found else (text, "$")
     steps = [name or index for name, index in _STEP.findall(place)]
-    return ValidationError(
+    return BodyError(
         "Request body failed validation",
         hint=f"{message} at {place}" if place != "$" else message,
         details=[{"path": steps, "message": message}],
     )
+
+
+async def told(request: Request, error: Exception) -> Response:
+    """An error of the family, in its envelope."""
+    del request
+    assert isinstance(error, ComputerAgentError)
+    return respond(error)
+
+
+async def http_error(request: Request, error: Exception) -> Response:
+    """A refusal of the framework's own, such as of a path or method that is not there."""
+    assert isinstance(error, HTTPException)
+    hint = "The OpenAPI document lists the routes."
+    if error.status_code == 404:
+        return respond(NotFoundError(f"there is no {request.url.path}", hint=hint))
+    response = respond(HttpError(str(error.detail), hint=hint))
+    response.status_code = error.status_code
+    return response
 
 
 async def failed(request: Request, error: Exception) -> Response:

@@ -32,7 +32,7 @@ _ERROR: dict[str, Any] = {
 }
 
 
-def document(endpoints: Sequence[Endpoint]) -> bytes:
+def document(endpoints: Sequence[Endpoint], *, title: str = "computeragent harness") -> bytes:
     """The document, as JSON."""
     types = [type_ for each in endpoints for type_ in (each.body, each.answer, each.query) if type_ is not None]
     unique = list(dict.fromkeys(types))
@@ -45,7 +45,7 @@ def document(endpoints: Sequence[Endpoint]) -> bytes:
     return to_json(
         {
             "openapi": "3.1.0",
-            "info": {"title": "computeragent harness", "version": metadata.version("computer-agent-py")},
+            "info": {"title": title, "version": metadata.version("computer-agent-py")},
             "paths": paths,
             "components": {
                 "schemas": {**components, "Error": _ERROR},

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from typing import Protocol
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from computeragent.errors import ComputerAgentError, ValidationError
-from computeragent.eventlog import ChannelStream
 from computeragent.logs import Logger
+from computeragent.wire.events import Recorded
 from computeragent.wire.sse import HEARTBEAT, encode_frame
 
 HEARTBEAT_EVERY = 15.0
@@ -21,6 +22,15 @@ _HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no", "connection"
 _log = Logger("stream")
 
 
+class Pages(Protocol):
+    """What is streamed. A page has at least one event, and none at the end; an id below zero is not told."""
+
+    @property
+    def position(self) -> int: ...
+    async def page(self) -> list[Recorded]: ...
+    def close(self) -> None: ...
+
+
 class EventStreamResponse(Response):
     """Streams a reader of a log. `on_leave` is awaited when the client leaves before the end."""
 
@@ -28,7 +38,7 @@ class EventStreamResponse(Response):
 
     def __init__(
         self,
-        stream: ChannelStream,
+        stream: Pages,
         *,
         heartbeat: float = HEARTBEAT_EVERY,
         slowest: float = SLOWEST,
@@ -88,7 +98,7 @@ class EventStreamResponse(Response):
             return None
         if not page:
             return None
-        return b"".join(encode_frame(one.event.kind, one.id, one.data) for one in page)
+        return b"".join(encode_frame(one.event.kind, one.id if one.id >= 0 else None, one.data) for one in page)
 
 
 def resume_point(header: str | None, query: str | None) -> int | None:

@@ -16,9 +16,12 @@ class Frame(Struct, frozen=True):
     id: str | None = None
 
 
-def encode_frame(kind: str, event_id: int, data: bytes) -> bytes:
-    """One frame. `data` is a single line of JSON."""
-    return b"event: %b\nid: %d\ndata: %b\n\n" % (b" ".join(kind.encode().split()), event_id, data)
+def encode_frame(kind: str, event_id: int | None, data: bytes) -> bytes:
+    """One frame. `data` is a single line of JSON. Without an id the reader's place stays where it was."""
+    name = b" ".join(kind.encode().split())
+    if event_id is None:
+        return b"event: %b\ndata: %b\n\n" % (name, data)
+    return b"event: %b\nid: %d\ndata: %b\n\n" % (name, event_id, data)
 
 
 class SseDecoder:
