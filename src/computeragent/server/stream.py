@@ -26,9 +26,17 @@ class Pages(Protocol):
     """What is streamed. A page has at least one event, and none at the end; an id below zero is not told."""
 
     @property
-    def position(self) -> int: ...
-    async def page(self) -> list[Recorded]: ...
-    def close(self) -> None: ...
+    def position(self) -> int:
+        """The id of the last event that was read."""
+        ...
+
+    async def page(self) -> list[Recorded]:
+        """All events that are there now, waiting for at least one; empty at the end."""
+        ...
+
+    def close(self) -> None:
+        """Read no further."""
+        ...
 
 
 class EventStreamResponse(Response):
