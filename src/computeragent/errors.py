@@ -204,6 +204,13 @@ class MissingExtraError(ComputerAgentError):
     status = 501
 
 
+class SubstrateError(ComputerAgentError):
+    """A sandbox could not be started, or ended by itself."""
+
+    code = "SUBSTRATE_FAILED"
+    status = 503
+
+
 class UnsupportedRuntimeError(ComputerAgentError):
     """The caller's event loop is not one that this feature runs on."""
 

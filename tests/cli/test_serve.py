@@ -9,8 +9,10 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx2
 
@@ -76,3 +78,40 @@ def test_without_a_token_it_says_so_and_stays_on_loopback(cli: Cli) -> None:
     error, hint = cli.fails("serve", "--no-auth", "--host", "0.0.0.0")
     assert "everybody" in error
     assert "127.0.0.1" in hint
+
+
+def test_it_lets_in_whom_the_control_plane_vouches_for(cli: Cli) -> None:
+    with introspecting() as url:
+        cli.env["AGENTOS_INTROSPECTION_SECRET"] = "of-the-service"
+        with serving(cli, "--introspect", url) as (said, port):
+            assert "of-the-service" not in "".join(said)
+            place = f"http://127.0.0.1:{port}/v1/sessions"
+            for token, status in (("cak_good", 200), ("cak_other", 401)):
+                assert httpx2.get(place, headers={"authorization": f"Bearer {token}"}).status_code == status
+
+
+def test_introspection_without_its_secret_does_not_start(cli: Cli) -> None:
+    told = cli.fails("serve", "--introspect", "http://127.0.0.1:1/introspect")
+    assert "AGENTOS_INTROSPECTION_SECRET" in told[1]
+
+
+@contextmanager
+def introspecting() -> Iterator[str]:
+    """A control plane that knows one key."""
+
+    class Plane(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            key = json.loads(self.rfile.read(int(self.headers["content-length"])))["key"]
+            known = self.headers["authorization"] == "Bearer of-the-service" and key == "cak_good"
+            self.send_response(200)
+            self.end_headers()
+            answer = {"active": True, "principal": "p", "permissions": ["agents:run"]} if known else {"active": False}
+            self.wfile.write(json.dumps(answer).encode())
+
+        def log_message(self, *args: object) -> None:
+            """Quiet."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Plane) as plane:
+        threading.Thread(target=plane.serve_forever, args=(0.02,), daemon=True).start()
+        yield f"http://127.0.0.1:{plane.server_port}/introspect"
+        plane.shutdown()

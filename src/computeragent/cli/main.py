@@ -200,6 +200,13 @@ def _add_serve(commands: Commands) -> None:
     serve.add_argument("--engine", action="append", default=[], help="offer this engine only; may be repeated")
     serve.add_argument("--event-log", choices=("memory", "sqlite"), default="sqlite", help="where events are kept")
     serve.add_argument("--allowed-host", action="append", default=[], metavar="NAME", help="serve this host name too")
+    serve.add_argument(
+        "--introspect",
+        metavar="URL",
+        default=os.environ.get("AGENTOS_INTROSPECTION_URL") or None,
+        help="let in whom this service vouches for as well; the secret for it is in AGENTOS_INTROSPECTION_SECRET "
+        "(or the file that AGENTOS_INTROSPECTION_SECRET_FILE names)",
+    )
     serve.add_argument("--no-auth", action="store_true", help="let everybody in; for loopback alone")
     serve.set_defaults(handler="serve:serve")
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from computeragent.errors import MissingExtraError, ValidationError
 from computeragent.eventlog import MemoryEventLog, SqliteEventLog
 from computeragent.logs import configure_logging
+
+if TYPE_CHECKING:
+    from computeragent.server.auth import Authenticate
 
 
 def serve(args: argparse.Namespace) -> int:
@@ -16,7 +20,7 @@ def serve(args: argparse.Namespace) -> int:
     try:
         import uvicorn
 
-        from computeragent.server import bearer, create_harness_server
+        from computeragent.server import create_harness_server
         from computeragent.server.auth import LOOPBACK, own_token
     except ImportError as error:
         hint = "pip install 'computer-agent-py[server]'"
@@ -31,7 +35,7 @@ def serve(args: argparse.Namespace) -> int:
     log = MemoryEventLog() if args.event_log == "memory" else SqliteEventLog()
     app = create_harness_server(
         engines=args.engine or None,
-        auth=None if token is None else bearer([token]),
+        auth=None if token is None else _known(token, args.introspect),
         log=log,
         allowed_hosts=[*LOOPBACK, args.host, *args.allowed_host] if "*" not in args.allowed_host else [],
     )
@@ -39,6 +43,15 @@ def serve(args: argparse.Namespace) -> int:
     config = uvicorn.Config(app, host=args.host, port=args.port, log_level="warning", timeout_graceful_shutdown=10)
     uvicorn.Server(config).run()
     return 0
+
+
+def _known(token: str, introspect_url: str | None) -> Authenticate:
+    """Who is let in: whoever has this server's token, and whom the control plane vouches for."""
+    from computeragent.server import bearer, introspect
+    from computeragent.server.introspection import any_of, secret_of_environment
+
+    own = bearer([token])
+    return any_of(own, introspect(introspect_url, secret_of_environment())) if introspect_url else own
 
 
 def _greet(args: argparse.Namespace, token: str | None) -> None:

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from computeragent.server.app import ComputerAgentServer, create_harness_server
 from computeragent.server.auth import Principal, bearer
+from computeragent.server.introspection import introspect
 
-__all__ = ["ComputerAgentServer", "Principal", "bearer", "create_harness_server"]
+__all__ = ["ComputerAgentServer", "Principal", "bearer", "create_harness_server", "introspect"]

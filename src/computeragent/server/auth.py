@@ -13,7 +13,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from computeragent.errors import ForbiddenHostError, UnauthorizedError
+from computeragent.errors import ForbiddenHostError, InsufficientPermissionError, UnauthorizedError
 from computeragent.server.errors import respond
 from computeragent.settings import home
 
@@ -28,7 +28,7 @@ class Principal:
 
 
 Authenticate = Callable[[str], Awaitable[Principal | None]]
-"""Given a bearer token, who it is; None for nobody."""
+"""Given a bearer token, who it is; None for nobody. Raises `InsufficientPermissionError` for who may not."""
 
 
 def bearer(tokens: Iterable[str]) -> Authenticate:
@@ -87,7 +87,11 @@ class Gate:
             await respond(error)(scope, receive, send)
             return
         if self._authenticate is not None and scope["path"] not in self._public:
-            principal = await self._authenticate(_token(headers.get(b"authorization", b"")))
+            try:
+                principal = await self._authenticate(_token(headers.get(b"authorization", b"")))
+            except InsufficientPermissionError as refused:
+                await respond(refused)(scope, receive, send)
+                return
             if principal is None:
                 error = UnauthorizedError("authentication required", hint="Send Authorization: Bearer <token>.")
                 await respond(error)(scope, receive, send)
