@@ -104,7 +104,14 @@ engines = Registry(
     },
 )
 substrates = Registry(
-    "substrates", "boot", UnknownSubstrateError, {"local": "computeragent.substrates.local:LocalSubstrate"}
+    "substrates",
+    "boot",
+    UnknownSubstrateError,
+    {
+        "local": "computeragent.substrates.local:LocalSubstrate",
+        "local-process": "computeragent.substrates.local:local_process",
+        "bwrap": "computeragent.substrates.bwrap:BwrapSubstrate",
+    },
 )
 stores = Registry(
     "stores",

@@ -66,8 +66,6 @@ class HostHarness(LocalHarness):
             closed=partial(self._forget, channel.session_id),
         )
         memory = await _memory(prepared, channel.session_id, session)
-        state_dir = Path(prepared.state_dir)
-        state_dir.mkdir(parents=True, exist_ok=True)
         context = EngineContext(
             session_id=channel.session_id,
             manifest=AgentManifest(name=prepared.name, version=prepared.version, sha=prepared.sha),
@@ -78,7 +76,7 @@ class HostHarness(LocalHarness):
             on_permission_request=session.chain.ask,
             cancel_event=session.cancel_event,
             interrupt_event=session.interrupt_event,
-            state_dir=state_dir,
+            state_dir=Path(prepared.state_dir),
             session_store=cast("SessionStore", memory),
             project_key=prepared.project_key,
             budget_max_usd=request.budget_max_usd,

@@ -184,7 +184,8 @@ class _Run:
 
     async def _ask(self, event: CaPermissionRequest) -> None:
         """Have the chain outside judge a call, and carry its answer in. Whatever goes wrong denies."""
-        tool_input = cast("dict[str, Any]", event.input) if isinstance(event.input, dict) else {}
+        given: Any = event.input
+        tool_input: dict[str, Any] = given if isinstance(given, dict) else {}
         try:
             decision = await self._ctx.on_permission_request(
                 PermissionRequest(event.call_id, event.tool_name, tool_input)

@@ -1,0 +1,364 @@
+"""`BwrapSubstrate`: engines in a bubblewrap jail, on Linux, without root, a daemon or an image.
+
+The jail sees the system's programs, this interpreter and its packages, read-only; its workspace and its state; and a
+private /tmp and home. Nothing of the host's environment, home, processes or, by default, network.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from computeragent import credentials
+from computeragent.credentials import PROVIDERS
+from computeragent.errors import SubstrateError, ValidationError
+from computeragent.protocol_types import SubstrateHandle
+from computeragent.settings import home
+from computeragent.substrates import seccomp
+from computeragent.substrates.cgroups import ControlGroup, Limits
+from computeragent.substrates.cgroups import make as make_group
+from computeragent.substrates.hosting import EngineHost, Plan, start
+from computeragent.substrates.pool import PRELOAD, Pool
+
+SESSION = "/session"
+"""Where the jail has its session's folders: ``source``, the working directory, and ``state``."""
+HOME = "/home/agent"
+UID = 1000
+
+_SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/libx32", "/bin", "/sbin")
+# Certificates without the folders beside them that hold private keys.
+_ETC = (
+    "alternatives", "ca-certificates", "ca-certificates.conf", "ld.so.cache", "ld.so.conf", "ld.so.conf.d",
+    "localtime", "mime.types", "pki/ca-trust", "pki/tls/certs", "services", "ssl/certs", "ssl/openssl.cnf", "timezone",
+)  # fmt: skip
+_ETC_NETWORK = ("resolv.conf", "hosts", "nsswitch.conf", "gai.conf")
+_PASSED = ("LANG", "LC_ALL", "LC_CTYPE", "TZ", "TERM")
+_NETWORK_VARIABLES = (
+    "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy", "all_proxy",
+)  # fmt: skip
+_JOIN = 'for each in $JOIN; do echo $$ > "$each" || exit 125; done; unset JOIN PWD; exec "$@"'
+
+Bind = str | Path | Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Mount:
+    source: str
+    target: str
+    writable: bool
+
+
+class BwrapSubstrate:
+    """A bubblewrap jail for each session.
+
+    Args:
+        bind: Further folders: a path, shown read-only at the same place, or ``{"source", "target", "writable"}``.
+        network: ``"none"`` (the default): no network at all; the model is reached through a relay outside, which adds
+            the key. ``"host"``: the host's own network, its loopback and internal addresses included; keys stay
+            outside all the same.
+        memory: Bytes that all processes of a jail may use together; None for no limit.
+        pids: Processes and threads of a jail.
+        cpus: Cores that a jail may use.
+        tmp_size: Bytes of its private /tmp and home, each.
+        pool: Jails to keep ready: used as a context manager, or with `warm`, from the start, else from the first use.
+            They serve sessions whose source is brought here (git, inline, copies); a folder that is used in place gets
+            a jail of its own.
+        bwrap: The program; default ``bwrap`` on PATH.
+
+    Limits need control groups that this user may make; where there are none, a warning says so.
+
+    """
+
+    def __init__(
+        self,
+        *,
+        bind: Sequence[Bind] = (),
+        network: Literal["none", "host"] = "none",
+        memory: int | None = None,
+        pids: int | None = 4096,
+        cpus: float | None = None,
+        tmp_size: int | None = None,
+        pool: int = 0,
+        bwrap: str | Path | None = None,
+    ) -> None:
+        if network not in ("none", "host"):
+            raise ValidationError(f"network {network!r} is unknown", hint="There are 'none' and 'host'.")
+        self._binds = [_mount(each) for each in bind]
+        self._network = network
+        self._limits = Limits(memory, pids, cpus)
+        self._tmp_size = tmp_size
+        self._bwrap = str(bwrap) if bwrap is not None else None
+        self._pool = Pool(self._spare, pool)
+
+    async def boot(
+        self, *, workspace: Path, state_dir: Path, envs: Mapping[str, str], limits: Mapping[str, Any]
+    ) -> SubstrateHandle:
+        """See `Substrate.boot`. Raises `SubstrateError` where no jail can be made here."""
+        movable = not limits and await asyncio.to_thread(_movable, workspace, state_dir, home("work"))
+        if movable and (spare := await self._pool.take()) is not None:
+            await asyncio.to_thread(_move_in, spare.folder, workspace.parent)
+            return spare.jail.lease(workspace, state_dir, envs)
+        jail = await self.jail(_session(workspace, state_dir), limits)
+        return jail.lease(workspace, state_dir, envs)
+
+    async def warm(self) -> None:
+        """Return when the pool is full. Raises `SubstrateError` where no jail can be made here."""
+        await self._pool.warm()
+
+    async def close(self) -> None:
+        """End the jails that are kept ready; those in use are their sessions'."""
+        await self._pool.close()
+
+    async def __aenter__(self) -> Self:
+        await self.warm()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def _spare(self) -> SpareJail:
+        folder = home("work", f"spare-{os.getpid()}-{secrets.token_hex(6)}")
+        try:
+            for name in ("source", "state"):
+                (folder / name).mkdir(mode=0o700)
+            jail = await self.jail(_session(folder / "source", folder / "state"), {}, PRELOAD)
+            await jail.host.ready()
+        except BaseException:
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+            raise
+        return SpareJail(jail, folder)
+
+    async def jail(self, mounts: Sequence[_Mount], limits: Mapping[str, Any], preload: Sequence[str] = ()) -> Jail:
+        """A running jail that shows these folders."""
+        program = find_bwrap(self._bwrap)
+        group = await asyncio.to_thread(make_group, self._limits.under(limits))
+        arguments = _memory_file("arguments", b"\0".join(each.encode() for each in self.arguments(mounts)) + b"\0")
+        descriptors = [arguments]
+        prefix = [program, "--args", str(arguments)]
+        try:
+            if (filter_ := seccomp.filter_descriptor()) is not None:
+                descriptors.append(filter_)
+                prefix += ["--seccomp", str(filter_)]
+            env: dict[str, str] = {}
+            if group is not None:
+                env["JOIN"] = " ".join(str(entry) for entry in group.entries)
+                prefix = ["/bin/sh", "-c", _JOIN, "jail", *prefix]
+            plan = Plan([*prefix, "--"], env, descriptors, PROVIDERS, preload)
+            host = await start(plan)
+        except BaseException:
+            if group is not None:
+                group.remove()
+            raise
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        return Jail(host, group)
+
+    def arguments(self, mounts: Sequence[_Mount]) -> list[str]:
+        """The options of bwrap, without the command; they go through a file, so that no process list shows them."""
+        made = ["--unshare-all", "--unshare-user", "--disable-userns", "--uid", str(UID), "--gid", str(UID)]
+        made += ["--share-net"] if self._network == "host" else []
+        made += ["--die-with-parent", "--new-session", "--hostname", "sandbox", "--clearenv", "--cap-drop", "ALL"]
+        for path in _SYSTEM:
+            made += ["--symlink", str(Path(path).readlink()), path] if Path(path).is_symlink() else _shown(path)
+        for name in (*_ETC, *(_ETC_NETWORK if self._network == "host" else ())):
+            made += _shown(f"/etc/{name}")
+        for name, source in _identity(self._network).items():
+            made += ["--ro-bind", str(source), f"/etc/{name}"]
+        made += ["--proc", "/proc", "--dev", "/dev"]
+        size = [] if self._tmp_size is None else ["--size", str(self._tmp_size)]
+        for path in ("/tmp", "/var/tmp", HOME):  # noqa: S108 - the jail's own
+            made += [*size, "--tmpfs", path]
+        for path in interpreter_paths():
+            made += _shown(path)
+        for mount in [*self._binds, *mounts]:
+            made += ["--bind" if mount.writable else "--ro-bind", mount.source, mount.target]
+        for name, value in self._environment().items():
+            made += ["--setenv", name, value]
+        return [*made, "--chdir", SESSION]
+
+    def _environment(self) -> dict[str, str]:
+        passed = (*_PASSED, *(_NETWORK_VARIABLES if self._network == "host" else ()))
+        return {name: os.environ[name] for name in passed if name in os.environ} | {
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "HOME": HOME,
+            "USER": "agent",
+            "LOGNAME": "agent",
+            "SHELL": "/bin/bash",
+            "TMPDIR": "/tmp",  # noqa: S108 - the jail's own
+            "IS_SANDBOX": "1",
+            "COMPUTERAGENT_HOME": f"{HOME}/.computeragent",
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class SpareJail:
+    """A jail without a session. It shows the folders in `folder`, which become its session's."""
+
+    jail: Jail
+    folder: Path
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        return self.jail.host.alive
+
+    async def discard(self) -> None:
+        """End it."""
+        await self.jail.close()
+        await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
+
+
+class Jail:
+    """A running jail with an engine host in it."""
+
+    def __init__(self, host: EngineHost, group: ControlGroup | None) -> None:
+        self.host = host
+        self._group = group
+
+    def lease(self, workspace: Path, state_dir: Path, envs: Mapping[str, str]) -> SubstrateHandle:
+        """The jail for one session, whose provider keys stay outside."""
+        seen, routes = credentials.held_outside(envs)
+        return SubstrateHandle(
+            workspace_path=workspace,
+            close=self.close,
+            harness=self.host.harness,
+            envs=seen | self.host.relay(routes),
+            inside={workspace: f"{SESSION}/source", state_dir: f"{SESSION}/state"},
+            ended=self._ended,
+        )
+
+    async def _ended(self) -> str:
+        how = await self.host.ended()
+        if self._group is not None and self._group.out_of_memory():
+            return f"it used up its memory ({how})"
+        return how
+
+    async def close(self) -> None:
+        """End everything in the jail."""
+        await self.host.close()
+        if self._group is not None:
+            await asyncio.to_thread(self._group.remove)
+
+
+def _movable(workspace: Path, state_dir: Path, spares: Path) -> bool:
+    """Whether a session's folders are its own, beside each other and on the disk of ours, so that they can move."""
+    return (
+        (workspace.name, state_dir) == ("source", workspace.parent / "state")
+        and not workspace.is_symlink()
+        and workspace.stat().st_dev == spares.stat().st_dev
+    )
+
+
+def _move_in(spare: Path, own: Path) -> None:
+    """Make a spare's folders the session's: the contents move in, and they take the names. Mounts follow folders."""
+    for name in ("source", "state"):
+        old, new = own / name, spare / name
+        for each in old.iterdir():
+            each.rename(new / each.name)
+        new.chmod(old.stat().st_mode)
+        new.rename(old)  # onto the folder that is empty now
+    spare.rmdir()
+
+
+def find_bwrap(given: str | None = None) -> str:
+    """The program. Raises `SubstrateError` where there is none."""
+    if sys.platform != "linux":
+        raise SubstrateError("bubblewrap runs on Linux only", hint="Use runtime='docker', or runtime='local'.")
+    found = shutil.which(given or "bwrap")
+    if found is None:
+        raise SubstrateError(
+            f"{given or 'bwrap'} was not found", hint="Install bubblewrap, e.g. apt install bubblewrap."
+        )
+    return found
+
+
+@lru_cache(maxsize=1)
+def interpreter_paths() -> tuple[str, ...]:
+    """What the interpreter needs beyond the system's folders: its prefixes and its packages, none within another.
+
+    Asked of an isolated interpreter, as the one in the jail will be: this process's own path may hold the folder of a
+    script, which may be the user's home.
+    """
+    code = "import sys; print(sys.prefix, sys.base_prefix, *sys.path, sep='\\n')"
+    listed = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True, timeout=30)
+    found = {os.path.realpath(path) for path in listed.stdout.splitlines() if path and Path(path).exists()}
+    found |= {path for path in listed.stdout.splitlines() if path and Path(path).exists()}
+    outer = [path for path in sorted(found) if not path.startswith(tuple(f"{each}/" for each in (*_SYSTEM,)))]
+    kept: list[str] = []
+    for path in outer:
+        if path not in _SYSTEM and not any(path.startswith(f"{each}/") for each in kept):
+            kept.append(path)
+    return tuple(kept)
+
+
+def _session(workspace: Path, state_dir: Path) -> list[_Mount]:
+    return [
+        _Mount(str(workspace), f"{SESSION}/source", writable=True),
+        _Mount(str(state_dir), f"{SESSION}/state", writable=True),
+    ]
+
+
+def _shown(path: str) -> list[str]:
+    return ["--ro-bind-try", path, path]
+
+
+def _identity(network: str) -> dict[str, Path]:
+    """Files of /etc that say who is here, made once."""
+    texts = {
+        "passwd": f"root:x:0:0:root:/:/usr/sbin/nologin\nagent:x:{UID}:{UID}:agent:{HOME}:/bin/bash\n",
+        "group": f"root:x:0:\nagent:x:{UID}:\n",
+    }
+    if network == "none":
+        texts |= {
+            "hosts": "127.0.0.1 localhost sandbox\n::1 localhost\n",
+            "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
+        }
+    folder = home("cache", "jail")
+    for name, text in texts.items():
+        file = folder / name
+        if not file.is_file() or file.read_text("utf-8") != text:
+            fresh = folder / f"{name}.{os.getpid()}.{secrets.token_hex(4)}"
+            fresh.write_text(text, "utf-8")
+            fresh.chmod(0o644)
+            fresh.replace(file)
+    return {name: folder / name for name in texts}
+
+
+def _memory_file(name: str, content: bytes) -> int:
+    """A descriptor of a file that is nowhere on disk, at its start."""
+    descriptor = os.memfd_create(name, 0)
+    os.write(descriptor, content)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
+
+
+def _mount(bind: Bind) -> _Mount:
+    if isinstance(bind, (str, Path)):
+        path = Path(bind).expanduser().absolute()
+        made = _Mount(str(path), str(path), writable=False)
+    else:
+        unknown = set(bind) - {"source", "target", "writable"}
+        source = bind.get("source")
+        if unknown or not isinstance(source, (str, Path)):
+            raise ValidationError(
+                f"bind={dict(bind)!r} is no folder to show",
+                hint='Give a path, or {"source": "/data", "target": "/data", "writable": False}.',
+            )
+        path = Path(source).expanduser().absolute()
+        target = str(bind.get("target") or path)
+        if not target.startswith("/"):
+            raise ValidationError(f"bind target {target!r} is not absolute", hint="Such as /data.")
+        made = _Mount(str(path), target, writable=bool(bind.get("writable", False)))
+    if not path.exists():
+        raise ValidationError(f"bind source {path} does not exist", hint="Make it, or leave it out.")
+    return made

@@ -1,0 +1,141 @@
+"""Limits of memory, processes and CPU for a sandbox, by control groups, where this machine lets us make them."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from computeragent.errors import ValidationError
+from computeragent.logs import Logger
+
+_ROOT = Path("/sys/fs/cgroup")
+_PERIOD = 100_000  # microseconds; the kernel's default
+_log = Logger("substrate")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`memory` in bytes, `pids` as a count of processes and threads, `cpus` as a number of cores; None for no limit."""
+
+    memory: int | None = None
+    pids: int | None = None
+    cpus: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("memory", "pids", "cpus"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0):
+                raise ValidationError(
+                    f"limit {name!r} must be a positive number, got {value!r}",
+                    hint="memory in bytes, pids as a count, cpus as a number of cores.",
+                )
+
+    def under(self, asked: Mapping[str, Any]) -> Limits:
+        """These limits, tightened by those of one session. Raises `ValidationError` for what is no limit."""
+        unknown = set(asked) - {"memory", "pids", "cpus"}
+        if unknown:
+            raise ValidationError(f"unknown limits {sorted(unknown)}", hint="There are memory, pids and cpus.")
+        theirs = Limits(**asked)
+        return Limits(*(_lower(getattr(self, name), getattr(theirs, name)) for name in ("memory", "pids", "cpus")))
+
+    def __bool__(self) -> bool:
+        return any(value is not None for value in (self.memory, self.pids, self.cpus))
+
+
+class ControlGroup:
+    """One sandbox's control group; `entries` are the files that a process writes its id into to join."""
+
+    def __init__(self, folders: list[Path], entry: str) -> None:
+        self._folders = folders
+        self.entries = [folder / entry for folder in folders]
+
+    def out_of_memory(self) -> bool:
+        """Whether the kernel has killed for want of memory here."""
+        for folder in self._folders:
+            for name in ("memory.events", "memory.oom_control"):
+                if any(line.startswith("oom_kill ") and line.split()[1] != "0" for line in _lines(folder / name)):
+                    return True
+        return False
+
+    def remove(self) -> None:
+        """Take the empty group away."""
+        for folder in self._folders:
+            try:
+                folder.rmdir()
+            except OSError as error:
+                _log.debug("cgroup_left", folder=folder.name, error=str(error))
+
+
+def available() -> bool:
+    """Whether groups can be made here."""
+    try:
+        made = make(Limits(pids=1000))
+    except OSError:
+        return False
+    if made is not None:
+        made.remove()
+    return made is not None
+
+
+def make(limits: Limits) -> ControlGroup | None:
+    """A group with these limits; None where there is nothing to limit, or this machine does not let us."""
+    if not limits:
+        return None
+    name = f"computeragent-{secrets.token_hex(6)}"
+    made: list[Path] = []
+    try:
+        if (_ROOT / "cgroup.controllers").is_file():
+            _fill(_ROOT / name, _unified(limits), made)
+            return ControlGroup(made, "cgroup.procs")
+        for controller, values in _separate(limits).items():
+            _fill(_ROOT / controller / name, values, made)
+        return ControlGroup(made, "tasks")
+    except OSError as error:
+        _log.warn("no_limits", error=str(error), hint="Give this user a control group of its own to have limits.")
+        for folder in made:
+            folder.rmdir()
+        return None
+
+
+def _fill(folder: Path, values: dict[str, str], made: list[Path]) -> None:
+    folder.mkdir()
+    made.append(folder)
+    for file, value in values.items():
+        (folder / file).write_text(value, "ascii")
+
+
+def _unified(limits: Limits) -> dict[str, str]:
+    values: dict[str, str] = {}
+    if limits.memory is not None:
+        values["memory.max"] = str(int(limits.memory))
+        values["memory.swap.max"] = "0"
+    if limits.pids is not None:
+        values["pids.max"] = str(int(limits.pids))
+    if limits.cpus is not None:
+        values["cpu.max"] = f"{int(limits.cpus * _PERIOD)} {_PERIOD}"
+    return values
+
+
+def _separate(limits: Limits) -> dict[str, dict[str, str]]:
+    values: dict[str, dict[str, str]] = {}
+    if limits.memory is not None:
+        values["memory"] = {"memory.limit_in_bytes": str(int(limits.memory))}
+    if limits.pids is not None:
+        values["pids"] = {"pids.max": str(int(limits.pids))}
+    if limits.cpus is not None:
+        values["cpu"] = {"cpu.cfs_quota_us": str(int(limits.cpus * _PERIOD))}
+    return values
+
+
+def _lower(one: Any, other: Any) -> Any:
+    return min((value for value in (one, other) if value is not None), default=None)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text("ascii").splitlines()
+    except OSError:
+        return []

@@ -1,0 +1,218 @@
+"""Starts an engine host, in whatever a substrate wraps around it, and holds on to it.
+
+The host serves on a Unix socket in a private folder outside; the sandbox has only the open socket, not its path.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from computeragent.client import HarnessClient, RemoteHarness
+from computeragent.credentials import Provider, Route
+from computeragent.errors import SubstrateError
+from computeragent.logs import Logger
+from computeragent.substrates.relay import Relay
+
+BOOT_TIMEOUT = 30.0
+"""Seconds that a sandbox may take to start."""
+_PATIENCE = 1.0
+_STOP = 3.0
+_STDERR_LINES = 20
+_log = Logger("substrate")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How to start a host: what stands before its command, its environment, and what else it inherits.
+
+    `relays` are the providers that the sandbox cannot reach by itself.
+    """
+
+    prefix: Sequence[str] = ()
+    env: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    descriptors: Sequence[int] = ()
+    relays: Sequence[Provider] = ()
+    preload: Sequence[str] = ()
+
+
+class EngineHost:
+    """A running engine host. Made by `start`."""
+
+    def __init__(self, plan: Plan, process: asyncio.subprocess.Process, folder: Path, control: socket.socket) -> None:
+        self.pid = process.pid
+        self._plan = plan
+        self._process = process
+        self._folder = folder
+        self._control = control
+        self._listeners: list[socket.socket] = []
+        self._ports: list[int] = []
+        self._relays: list[Relay] = []
+        self._said: deque[str] = deque(maxlen=_STDERR_LINES)
+        self._reading = asyncio.create_task(self._read_stderr())
+        self._closed = False
+        self._http = httpx2.AsyncClient(transport=httpx2.AsyncHTTPTransport(uds=str(folder / "host")), timeout=60.0)
+        self.harness = RemoteHarness(
+            HarnessClient(base_url="http://engine-host", client=self._http, patience=_PATIENCE)
+        )
+
+    @property
+    def alive(self) -> bool:
+        """Whether its process runs."""
+        return self._process.returncode is None
+
+    async def introduced(self) -> None:
+        """Wait until the host has handed its listeners out. Raises `SubstrateError` where it ends before."""
+        loop = asyncio.get_running_loop()
+        told = asyncio.ensure_future(loop.run_in_executor(None, self._receive))
+        try:
+            async with asyncio.timeout(BOOT_TIMEOUT):
+                introduction = await told
+        except TimeoutError:
+            raise SubstrateError(
+                f"the sandbox did not start in {BOOT_TIMEOUT:g} s", hint="Run `computeragent doctor`."
+            ) from None
+        if introduction is None:
+            raise SubstrateError(
+                f"the sandbox could not start: {await self.ended()}", hint="Run `computeragent doctor`."
+            )
+        self._ports = introduction["ports"]
+        self._control.setblocking(False)
+
+    async def ready(self) -> None:
+        """Wait until the host answers requests, everything imported."""
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(BOOT_TIMEOUT):
+            while (said := await loop.sock_recv(self._control, 64)) and b"ready" not in said:
+                pass
+        if not said:
+            raise SubstrateError(f"the sandbox could not start: {await self.ended()}")
+
+    def relay(self, routes: Sequence[Route]) -> dict[str, str]:
+        """Answer the sandbox's ports for these providers; returns the variables that name the ports."""
+        ports = {provider.name: place for place, provider in enumerate(self._plan.relays)}
+        variables: dict[str, str] = {}
+        for route in routes:
+            place = ports[route.provider.name]
+            relay = Relay(route, self._listeners[place])
+            relay.start()
+            self._relays.append(relay)
+            variables[route.provider.base_url_variable] = f"http://127.0.0.1:{self._ports[place]}"
+        return variables
+
+    async def ended(self) -> str:
+        """Wait for the end of the process; how it ended, in words."""
+        code = await self._process.wait()
+        await asyncio.wait({self._reading}, timeout=1.0)
+        last = " / ".join(list(self._said)[-3:])
+        how = f"it was killed by {signal.Signals(-code).name}" if code < 0 else f"it ended with exit code {code}"
+        if code == 128 + signal.SIGKILL:
+            how = "it was killed by SIGKILL"
+        return f"{how}: {last}" if last else how
+
+    async def close(self) -> None:
+        """End the host and all that runs with it."""
+        if self._closed:
+            return
+        self._closed = True
+        await self.harness.close()
+        await self._http.aclose()
+        await asyncio.gather(*(relay.close() for relay in self._relays))
+        for listener in self._listeners:
+            listener.close()
+        self._control.close()
+        if self.alive:
+            self._signal(signal.SIGKILL)
+            try:
+                async with asyncio.timeout(_STOP):
+                    await self._process.wait()
+            except TimeoutError:
+                _log.error("sandbox_does_not_end", pid=self.pid)
+        self._reading.cancel()
+        await asyncio.gather(self._reading, return_exceptions=True)
+        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+
+    def _signal(self, number: signal.Signals) -> None:
+        try:
+            os.killpg(self.pid, number)
+        except ProcessLookupError:
+            return
+
+    def _receive(self) -> dict[str, Any] | None:
+        """The host's first words, and the descriptors with them; None when it hangs up. Blocks."""
+        room = socket.CMSG_SPACE(16 * array.array("i").itemsize)
+        data, extra, _, _ = self._control.recvmsg(4096, room)
+        for level, kind, content in extra:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                descriptors = array.array("i")
+                descriptors.frombytes(content[: len(content) - len(content) % descriptors.itemsize])
+                self._listeners = [socket.socket(fileno=each) for each in descriptors]
+        return json.loads(data.split(b"\n")[0]) if data else None
+
+    async def _read_stderr(self) -> None:
+        assert self._process.stderr is not None
+        while True:
+            try:
+                line = await self._process.stderr.readline()
+            except ValueError:
+                continue  # longer than the reader's limit: what is left of it comes next
+            if not line:
+                return
+            text = line.decode("utf-8", "replace").rstrip()[:500]
+            self._said.append(text)
+            _log.debug("sandbox_stderr", pid=self.pid, line=text)
+
+
+async def start(plan: Plan) -> EngineHost:
+    """Start a host. Raises `SubstrateError` where the program that wraps it cannot be started."""
+    folder = Path(tempfile.mkdtemp(prefix=f"ca-{secrets.token_hex(3)}-"))
+    ours, theirs = socket.socketpair()
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        listener.bind(str(folder / "host"))
+        listener.listen(128)
+        command = [*plan.prefix, sys.executable, "-I", "-m", "computeragent.substrates.engine_host"]
+        command += ["--listen", str(listener.fileno()), "--control", str(theirs.fileno())]
+        command += ["--relays", str(len(plan.relays)), "--preload", ",".join(plan.preload)]
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            env=dict(plan.env),
+            pass_fds=[listener.fileno(), theirs.fileno(), *plan.descriptors],
+            cwd="/",
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+    except OSError as error:
+        ours.close()
+        shutil.rmtree(folder, ignore_errors=True)
+        program = plan.prefix[0] if plan.prefix else sys.executable
+        raise SubstrateError(
+            f"{program} cannot be started: {error.strerror}", hint="Run `computeragent doctor`."
+        ) from error
+    finally:
+        listener.close()
+        theirs.close()
+    host = EngineHost(plan, process, folder, ours)
+    try:
+        await host.introduced()
+    except BaseException:
+        await host.close()
+        raise
+    return host
