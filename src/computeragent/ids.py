@@ -17,6 +17,7 @@ PREFIXES = {
     "key": "key_",
     "agent": "agt_",
     "call": "call_",
+    "task": "task_",
 }
 
 _SESSION_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
