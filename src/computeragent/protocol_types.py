@@ -254,7 +254,8 @@ class SessionRequest:
     be the object itself.
 
     `options` are the engine's own; `model` stands below ``options["model"]`` and above the manifest's. `hosted` is
-    for engine hosts alone: what the harness outside has prepared.
+    for engine hosts alone: what the harness outside has prepared. The agent's id, name and description are for
+    telemetry.
     """
 
     source: IdentitySource
@@ -272,6 +273,9 @@ class SessionRequest:
     approval_timeout: float = 600.0
     project_key: str = "computeragent"
     hosted: HostedRun | None = None
+    agent_id: str | None = None
+    agent_name: str | None = None
+    agent_description: str | None = None
 
 
 class EventStream(Protocol):

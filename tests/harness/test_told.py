@@ -16,6 +16,7 @@ from computeragent.engines.scripted import ScriptedEngine
 from computeragent.errors import ValidationError
 from computeragent.eventlog import MemoryEventLog
 from computeragent.harness.told import run_telemetry
+from computeragent.protocol_types import SessionRequest
 from computeragent.telemetry import Pipeline
 from computeragent.wire.events import AgentIdentity, Capabilities, CaSessionStarted, CaTurnStarted, Recorded
 from computeragent.wire.identity import LocalSource
@@ -240,7 +241,7 @@ async def test_a_run_whose_log_breaks_off_has_an_end_all_the_same(how: str, tmp_
 
     sink = Listener()
     pipeline = Pipeline(middleware=[], sinks=[sink])
-    told = run_telemetry([pipeline], LocalSource(path=str(tmp_path)), {})
+    told = run_telemetry([pipeline], SessionRequest(source=LocalSource(path=str(tmp_path))), {})
     assert told is not None
     told.follow(Run())
     await until(lambda: "turn_started" in sink.kinds)

@@ -6,24 +6,24 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncGenerator, Mapping
-from importlib import metadata
+from contextlib import aclosing
 from typing import Any, Self, cast
 from urllib.parse import quote
+from uuid import uuid4
 
 import httpx2
 import msgspec
 
-from computeragent.errors import ComputerAgentError, HarnessProtocolError, told
+from computeragent.client.connection import Connection
+from computeragent.errors import HarnessProtocolError, NotFoundError, ProtocolVersionError
 from computeragent.logs import Logger
-from computeragent.wire.encoding import from_json, to_json
 from computeragent.wire.events import PROTOCOL_VERSION, CaSessionEnded, Recorded, decode_event
 from computeragent.wire.requests import PermissionDecision, UserInput
-from computeragent.wire.sse import SseDecoder
 
 PATIENCE = 60.0
 """Seconds that a lost stream is tried for, without one new event, before it is given up."""
-SILENCE = 45.0
-"""Seconds without a byte, heartbeats included, after which a connection is taken to be dead."""
+OPENING = 330.0
+"""Seconds that opening a session may take, its source fetched."""
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 5.0
 _log = Logger("client")
@@ -54,16 +54,14 @@ class HarnessClient:
     ) -> None:
         self.base_url = base_url.rstrip("/")
         self._patience = patience
-        self._own = client is None
-        bearer = token or (auth if isinstance(auth, str) else None)
-        self._headers = {
-            "x-protocol-version": PROTOCOL_VERSION,
-            "user-agent": f"computer-agent-py/{metadata.version('computer-agent-py')}",
-        }
-        if bearer:
-            self._headers["authorization"] = f"Bearer {bearer}"
-        self._auth = auth if isinstance(auth, tuple) else None
-        self._http = client or httpx2.AsyncClient(timeout=timeout)
+        self._wire = Connection(
+            base_url,
+            auth=auth,
+            token=token,
+            timeout=timeout,
+            client=client,
+            headers={"x-protocol-version": PROTOCOL_VERSION},
+        )
 
     def __repr__(self) -> str:
         return f"HarnessClient({self.base_url!r})"
@@ -72,15 +70,32 @@ class HarnessClient:
 
     async def health(self) -> dict[str, Any]:
         """What the server has."""
-        return await self._json("GET", "/v1/health")
+        return await self._wire.json("GET", "/v1/health")
 
     async def create_session(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Open a session; the answer has ``sessionId``, ``engine``, ``identity`` and ``capabilities``."""
-        return await self._json("POST", "/v1/sessions", body)
+        """Open a session; the answer has ``sessionId``, ``engine``, ``identity`` and ``capabilities``.
+
+        Waits up to `OPENING` seconds, as for a clone. However often it must be asked for, it is opened once.
+        """
+        timeout = httpx2.Timeout(30.0, read=OPENING)
+        opened = await self._wire.json("POST", "/v1/sessions", body, again=True, headers=_once(), timeout=timeout)
+        spoken = opened.get("protocolVersion", PROTOCOL_VERSION)
+        if not isinstance(opened.get("sessionId"), str):
+            raise HarnessProtocolError(
+                f"{self.base_url} did not say which session it opened", hint="Is it a harness server?"
+            )
+        if spoken != PROTOCOL_VERSION:
+            await self.delete_session(opened["sessionId"])
+            raise ProtocolVersionError(
+                f"this client speaks protocol version {PROTOCOL_VERSION}, the server {str(spoken)[:20]!r}",
+                hint="Use a server of the same version.",
+            )
+        return opened
 
     async def send_message(self, session_id: str, message: UserInput | Mapping[str, Any]) -> int:
-        """Say something; the index of the turn that it will be."""
-        answer = await self._json("POST", f"{_place(session_id)}/messages", {"message": message})
+        """Say something, once; the index of the turn that it will be."""
+        path = f"{_place(session_id)}/messages"
+        answer = await self._wire.json("POST", path, {"message": message}, again=True, headers=_once())
         return int(answer.get("turnIndex", -1))
 
     async def decide_permission(
@@ -94,25 +109,26 @@ class HarnessClient:
     ) -> None:
         """Answer a permission request: ``allow``, ``deny`` or ``modify``. Raises `UnknownCallError` when late."""
         answer = PermissionDecision(decision=cast("Any", decision), input=input, reason=reason)
-        await self._json("POST", f"{_place(session_id)}/permission/{quote(call_id, safe='')}", answer)
+        path = f"{_place(session_id)}/permission/{quote(call_id, safe='')}"
+        await self._wire.json("POST", path, answer, again=True)
 
     async def end_input(self, session_id: str) -> None:
         """No more messages: the run ends when the turns that wait are done."""
-        await self._json("POST", f"{_place(session_id)}/end-input")
+        await self._wire.json("POST", f"{_place(session_id)}/end-input", again=True)
 
     async def cancel(self, session_id: str, *, scope: str = "session", turn_index: int | None = None) -> bool:
         """End the run or a turn; True when the turn had not begun, and was taken back."""
         body = {"scope": scope} | ({} if turn_index is None else {"turnIndex": turn_index})
-        answer = await self._json("POST", f"{_place(session_id)}/cancel", body)
+        answer = await self._wire.json("POST", f"{_place(session_id)}/cancel", body, again=turn_index is not None)
         return bool(answer.get("withdrawn"))
 
     async def session(self, session_id: str) -> dict[str, Any]:
         """A session as it is now."""
-        return await self._json("GET", _place(session_id))
+        return await self._wire.json("GET", _place(session_id))
 
     async def delete_session(self, session_id: str) -> None:
         """End a session and forget it."""
-        await self._json("DELETE", _place(session_id))
+        await self._wire.json("DELETE", _place(session_id))
 
     async def stream_events(self, session_id: str, last_event_id: int | None = None) -> AsyncGenerator[Recorded]:
         """The events of the current run, or those after an id, each exactly once, to the end of the run.
@@ -125,16 +141,27 @@ class HarnessClient:
         pause = _FIRST_PAUSE
         while True:
             try:
-                async for recorded in self._connection(session_id, after):
-                    if after is not None and recorded.id <= after:
-                        continue
-                    if after is not None and recorded.id > after + 1:
-                        raise HarnessProtocolError(f"events {after + 1} to {recorded.id - 1} of the stream are missing")
-                    after, lost_at, pause = recorded.id, None, _FIRST_PAUSE
-                    yield recorded
-                    if isinstance(recorded.event, CaSessionEnded):
-                        return
+                async with aclosing(self._connection(session_id, after)) as connection:
+                    async for recorded in connection:
+                        if after is not None and recorded.id <= after:
+                            continue
+                        if after is not None and recorded.id > after + 1:
+                            missing = f"events {after + 1} to {recorded.id - 1} of the stream are missing"
+                            raise HarnessProtocolError(missing)
+                        after, lost_at, pause = recorded.id, None, _FIRST_PAUSE
+                        yield recorded
+                        if isinstance(recorded.event, CaSessionEnded):
+                            return
                 reason = "the server closed the stream"
+            except NotFoundError as error:
+                if after is None:
+                    raise
+                raise HarnessProtocolError(
+                    f"session {session_id} is not at {self.base_url} any more: the server was started anew without it, "
+                    "or somebody deleted it",
+                    hint="Say it again: that begins the session anew.",
+                    details={"last_event_id": after},
+                ) from error
             except httpx2.TransportError as error:
                 reason = f"{type(error).__name__}: {error}".rstrip(": ")
             now = time.monotonic()
@@ -151,8 +178,7 @@ class HarnessClient:
 
     async def aclose(self) -> None:
         """Close the connections."""
-        if self._own:
-            await self._http.aclose()
+        await self._wire.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -164,72 +190,25 @@ class HarnessClient:
 
     async def request(self, method: str, path: str, **how: Any) -> httpx2.Response:
         """One request. Raises the error that the server told, `HarnessProtocolError` for what is none of ours."""
-        headers = self._headers | how.pop("headers", {})
-        try:
-            response = await self._http.request(
-                method, f"{self.base_url}{path}", headers=headers, auth=self._auth, **how
-            )
-        except httpx2.TransportError as error:
-            raise self._unreachable(error) from error
-        if response.status_code >= 400:
-            raise told_error(method, path, response.status_code, response.content)
-        return response
-
-    async def _json(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
-        how: dict[str, Any] = {}
-        if body is not None:
-            how = {"content": to_json(body), "headers": {"content-type": "application/json"}}
-        response = await self.request(method, path, **how)
-        try:
-            answer = from_json(response.content)
-        except msgspec.DecodeError as error:
-            raise HarnessProtocolError(f"{method} {path}: the answer is not JSON") from error
-        return cast("dict[str, Any]", answer) if isinstance(answer, dict) else {}
+        return await self._wire.request(method, path, **how)
 
     async def _connection(self, session_id: str, after: int | None) -> AsyncGenerator[Recorded]:
         """One connection's events."""
-        headers = self._headers | {"accept": "text/event-stream"}
-        if after is not None:
-            headers["last-event-id"] = str(after)
-        decoder = SseDecoder()
-        path = f"{_place(session_id)}/events"
-        timeout = httpx2.Timeout(30.0, read=SILENCE)
-        url = f"{self.base_url}{path}"
-        async with self._http.stream("GET", url, headers=headers, auth=self._auth, timeout=timeout) as response:
-            if response.status_code >= 400:
-                error = told_error("GET", path, response.status_code, await response.aread())
-                if response.status_code in {502, 503, 504}:
-                    raise httpx2.ConnectError(error.message)
-                raise error
-            async for chunk in response.aiter_bytes():
-                for frame in decoder.feed(chunk):
-                    if frame.id is None or not frame.id.isdigit():
-                        continue
-                    data = frame.data.encode()
-                    try:
-                        event = decode_event(data)
-                    except msgspec.DecodeError as error:
-                        raise HarnessProtocolError(f"event {frame.id} cannot be read: {error}") from error
-                    yield Recorded(int(frame.id), time.time(), event, data)
-
-    def _unreachable(self, error: Exception) -> HarnessProtocolError:
-        return HarnessProtocolError(
-            f"the harness server at {self.base_url} cannot be reached: {type(error).__name__}",
-            hint="Is `computeragent serve` running there, and the address right?",
-        )
+        async with aclosing(self._wire.frames("GET", f"{_place(session_id)}/events", after=after)) as frames:
+            async for frame in frames:
+                if frame is None or frame.id is None or not frame.id.isdigit():
+                    continue
+                data = frame.data.encode()
+                try:
+                    event = decode_event(data)
+                except msgspec.DecodeError as error:
+                    raise HarnessProtocolError(f"event {frame.id} cannot be read: {error}") from error
+                yield Recorded(int(frame.id), time.time(), event, data)
 
 
-def told_error(method: str, path: str, status: int, body: bytes) -> ComputerAgentError:
-    """The error that an answer tells, as the library's own class where the code is known."""
-    try:
-        answer: Any = from_json(body)
-        inner = answer["error"]
-        code, message = str(inner["code"]), str(inner["message"])
-        hint, details = inner.get("hint"), inner.get("details")
-    except (msgspec.DecodeError, KeyError, TypeError, AttributeError):
-        text = body[:200].decode("utf-8", "replace").strip()
-        return HarnessProtocolError(f"{method} {path}: HTTP {status} {text}".rstrip(), details={"status": status})
-    return told(code, message, hint, details, default=HarnessProtocolError)
+def _once() -> dict[str, str]:
+    """A header by which a server knows a request that it has had already."""
+    return {"idempotency-key": uuid4().hex}
 
 
 def _place(session_id: str) -> str:

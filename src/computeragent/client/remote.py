@@ -3,47 +3,99 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from computeragent.client.files import RemoteWorkspace
 from computeragent.client.harness_client import HarnessClient
+from computeragent.client.telling import Telling
 from computeragent.errors import ComputerAgentError, HarnessProtocolError, NotFoundError, NotRemotableError
 from computeragent.eventlog import Channel, ChannelStream, MemoryEventLog, Retention, SessionSummary
+from computeragent.harness.told import RunTelemetry
+from computeragent.logs import Logger
 from computeragent.protocol_types import SessionRequest
-from computeragent.wire.events import CaSessionEnded
+from computeragent.wire.events import CaSessionEnded, EndReason
 from computeragent.wire.requests import PermissionDecision, StoreConfig, UserInput
 
+DEFAULT_TIMEOUT = SessionRequest.approval_timeout
 _ENDING = 30.0
+_log = Logger("client")
 
 
 class RemoteHarness:
-    """Opens sessions on a harness server; implements `Harness`."""
+    """Opens sessions on a harness server; implements `Harness`. `telling` is who hears of its runs here."""
 
-    def __init__(self, client: HarnessClient) -> None:
+    def __init__(self, client: HarnessClient, telling: Telling | None = None) -> None:
         self._client = client
         self._log = MemoryEventLog()
+        self._telling = telling or Telling()
         self._sessions: set[RemoteSession] = set()
+        self._leaving: set[asyncio.Task[None]] = set()
 
     async def open(self, request: SessionRequest) -> RemoteSession:
         """Open a session there. Raises `NotRemotableError` for what cannot travel, and what the server refuses."""
-        opened = await self._client.create_session(request_body(request))
+        body = request_body(request)
+        if request.agent_id is not None:
+            _log.debug("agent_id_stays_here", hint="the harness protocol carries none; telemetry_pipeline is told it")
+        creating = asyncio.ensure_future(self._client.create_session(body))
+        try:
+            opened = await asyncio.shield(creating)
+        except asyncio.CancelledError:
+            self._later(self._undo(creating))
+            raise
         session_id = str(opened["sessionId"])
         replica = Channel(self._log, SessionSummary(session_id), retention=Retention())
-        session = RemoteSession(self._client, replica)
+        session = RemoteSession(self._client, replica, self._sessions.discard)
         self._sessions.add(session)
-        await session.begin()
+        try:
+            await session.begin()
+        except BaseException:
+            self._later(session.close())
+            raise
+        session.telemetry = self._telling.follow(session, request)
         return session
 
     async def close(self) -> None:
-        """Close what is open, and the connections."""
-        await asyncio.gather(*(session.close() for session in list(self._sessions)), return_exceptions=True)
+        """Close what is open, and the connections. Raises what the server refuses."""
+        closing = [session.close() for session in list(self._sessions)]
+        results = await asyncio.gather(*closing, return_exceptions=True)
+        if self._leaving:
+            await asyncio.wait(self._leaving, timeout=_ENDING)
+        for task in self._leaving:
+            task.cancel()
+        await self._telling.close()
         await self._client.aclose()
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+    async def _undo(self, creating: asyncio.Future[dict[str, Any]]) -> None:
+        """Delete a session whose opener was cancelled meanwhile."""
+        opened = await creating
+        await self._client.delete_session(str(opened["sessionId"]))
+
+    def _later(self, ending: Coroutine[Any, Any, None]) -> None:
+        """Let something end that nobody waits for."""
+
+        async def end() -> None:
+            try:
+                await ending
+            except ComputerAgentError as error:
+                _log.warn("session_not_ended", error=error.message)
+
+        task = asyncio.create_task(end())
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
 
 
 class RemoteSession:
     """A session on a server; implements `Session`. One connection feeds a replica of the current run's events."""
 
-    def __init__(self, client: HarnessClient, channel: Channel) -> None:
+    def __init__(
+        self, client: HarnessClient, channel: Channel, closed: Callable[[RemoteSession], None] | None = None
+    ) -> None:
+        self.telemetry: RunTelemetry | None = None
+        self._closed = closed
         self.id = channel.session_id
         self.files = RemoteWorkspace(client, self.id)
         self.ended: CaSessionEnded | None = None
@@ -76,6 +128,8 @@ class RemoteSession:
             self._over.set()
 
     def _break_off(self, error: ComputerAgentError) -> None:
+        if self.ended is not None:
+            return
         self.ended = CaSessionEnded(
             session_id=self.id, reason="error", error_message=error.message, error_code=error.code
         )
@@ -94,8 +148,11 @@ class RemoteSession:
         return self._channel.newest
 
     async def send(self, message: UserInput) -> int:
-        """See `Session.send`."""
-        return await self._client.send_message(self.id, message)
+        """See `Session.send`. However often it must be tried, it is said once."""
+        turn = await self._client.send_message(self.id, message)
+        if self.telemetry is not None:
+            self.telemetry.sent(turn)
+        return turn
 
     def events(self, after: int | None = None) -> ChannelStream:
         """See `Session.events`."""
@@ -128,12 +185,29 @@ class RemoteSession:
         """See `Session.close`: the session is gone from the server as well."""
         try:
             await self._client.delete_session(self.id)
+            await self._wait_over()
         except NotFoundError:
             pass
+        except HarnessProtocolError as error:
+            _log.warn("session_not_deleted", session=self.id, error=error.message)
         finally:
-            await self._wait_over()
-            if self._pump is not None:
-                self._pump.cancel()
+            await self._stop()
+            if self.telemetry is not None:
+                await self.telemetry.finish()
+            if self._closed is not None:
+                self._closed(self)
+
+    def stop(self, reason: EndReason, message: str, code: str) -> None:
+        """End the run: a guard of this process says so. The server records it as cancelled."""
+        _log.warn("run_stopped", session=self.id, reason=reason, message=message, code=code)
+        self._stopping = asyncio.ensure_future(self.cancel())
+
+    async def _stop(self) -> None:
+        if self._pump is not None:
+            self._pump.cancel()
+            await asyncio.wait({self._pump})
+        if self.ended is None:
+            self._break_off(HarnessProtocolError(f"session {self.id} was closed before its end was heard of"))
 
     async def _wait_over(self) -> None:
         try:
@@ -151,6 +225,8 @@ def request_body(request: SessionRequest) -> dict[str, Any]:
     for name in ("policy", "git_credentials"):
         if getattr(request, name) is not None:
             raise NotRemotableError(f"{name} is an object of this process", hint=f"Configure {name} on the server.")
+    if request.project_key != SessionRequest.project_key and request.hosted is None:
+        raise NotRemotableError("project_key is the server's to choose", hint="Leave it out.")
     if isinstance(store, str):
         store = StoreConfig(kind=store)
     elif store is not None and not isinstance(store, StoreConfig):
@@ -172,6 +248,7 @@ def request_body(request: SessionRequest) -> dict[str, Any]:
         "sessionStore": store,
         "budgetMaxUsd": request.budget_max_usd,
         "hosted": request.hosted,
+        "approvalTimeout": None if request.approval_timeout == DEFAULT_TIMEOUT else request.approval_timeout,
     }
     return body | {key: value for key, value in optional.items() if value is not None}
 

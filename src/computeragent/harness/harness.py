@@ -153,7 +153,7 @@ class LocalHarness:
             engine = HostedEngine(engine, placed)
         options = _merge(agent.manifest, request)
         told = self._pipelines()
-        telemetry = run_telemetry(told, request.source, {**options, "env": request.envs})
+        telemetry = run_telemetry(told, request, {**options, "env": request.envs})
         try:
             session = LocalSession(
                 channel=channel,

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from computeragent.errors import ComputerAgentError, GuardrailError
 from computeragent.identity.repository import parse_repository
 from computeragent.logs import Logger
+from computeragent.protocol_types import SessionRequest
 from computeragent.settings import setting
 from computeragent.telemetry.config import get_config
 from computeragent.telemetry.described import credential_holders, described
@@ -21,7 +22,7 @@ from computeragent.telemetry.recorded import RecordedRun, RunFacts
 from computeragent.telemetry.steps import Step
 from computeragent.telemetry.trace_context import Parent, current_parent
 from computeragent.wire.events import CaSessionEnded, CaSessionStarted, CaTurnStarted, EndReason, Recorded
-from computeragent.wire.identity import GitSource, IdentitySource
+from computeragent.wire.identity import GitSource
 
 _READ_OUT = 2.0
 _log = Logger("telemetry")
@@ -138,17 +139,22 @@ class RunTelemetry:
 
 
 def run_telemetry(
-    pipelines: Sequence[Pipeline], source: IdentitySource, options: Mapping[str, Any]
+    pipelines: Sequence[Pipeline], request: SessionRequest, options: Mapping[str, Any]
 ) -> RunTelemetry | None:
     """What tells a run of these options to pipelines, or None where nobody listens."""
     if not pipelines:
         return None
-    payload = described(options)
+    payload, source = described(options), request.source
     if isinstance(source, GitSource):
         payload["source_url"] = parse_repository(source.url, allow_file=True).name
         if source.subdir:
             payload["source_subdir"] = source.subdir
-    facts = RunFacts(payload, agent_id=get_config().agent_id or setting("agent_id"))
+    facts = RunFacts(
+        payload,
+        agent_id=request.agent_id or get_config().agent_id or setting("agent_id"),
+        agent_name=request.agent_name,
+        agent_description=request.agent_description,
+    )
     return RunTelemetry(pipelines, facts, credential_holders(options))
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from computeragent.wire.events import AgentIdentity, Capabilities
 from computeragent.wire.identity import IdentitySource
@@ -43,6 +43,7 @@ class OpenSession(_Wire, frozen=True, kw_only=True):
     session_store: StoreConfig | None = None
     attachments: list[Attachment] = []
     budget_max_usd: float | None = None
+    approval_timeout: Annotated[float, Meta(gt=0, le=86_400)] | None = None
     hosted: HostedRun | None = None
 
 

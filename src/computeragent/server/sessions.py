@@ -221,6 +221,7 @@ class Sessions:
             session_store=body.session_store,
             attachments=body.attachments,
             budget_max_usd=body.budget_max_usd,
+            approval_timeout=body.approval_timeout or SessionRequest.approval_timeout,
             hosted=body.hosted,
         )
         return request, messages

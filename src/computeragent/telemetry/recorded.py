@@ -34,6 +34,7 @@ class RunFacts:
 
     payload: dict[str, Any]
     agent_id: str | None = None
+    agent_name: str | None = None
     agent_description: str | None = None
 
 
@@ -54,7 +55,7 @@ class RecordedRun:
         first_id = self._id(recorded, 0)
         match event:
             case CaSessionStarted():
-                story.agent_name = event.identity.name
+                story.agent_name = self._facts.agent_name or event.identity.name
                 identity = {"agent_version": event.identity.version, "agent_sha": event.identity.sha}
                 known = {key: value for key, value in identity.items() if value is not None}
                 story.start(at, {"harness_mode": True, "engine": event.engine, **known, **self._facts.payload})
