@@ -106,9 +106,7 @@ async def serving(**settings: Any) -> AsyncIterator[Server]:
     while not server.started:
         await asyncio.sleep(0.01)
     try:
-        async with httpx2.AsyncClient(
-            base_url=url, headers={"authorization": f"Bearer {ALICE}"}, timeout=30
-        ) as client:
+        async with httpx2.AsyncClient(base_url=url, headers={"authorization": f"Bearer {ALICE}"}, timeout=30) as client:
             yield Server(client, url)
     finally:
         server.should_exit = True

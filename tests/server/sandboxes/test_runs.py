@@ -101,9 +101,7 @@ async def test_what_is_no_json_has_a_code_of_its_own(server: Server) -> None:
 
 async def test_no_more_runs_than_the_cap(state_folder: Path) -> None:
     async with serving(limits={"max_runs": 2}) as server:
-        waits = [
-            asyncio.create_task(server.stream("/run", agent([{"delay": 30}], message="go"))) for _ in range(2)
-        ]
+        waits = [asyncio.create_task(server.stream("/run", agent([{"delay": 30}], message="go"))) for _ in range(2)]
 
         async def both() -> bool:
             return (await server.get("/health"))["activeRuns"] == 2
@@ -124,7 +122,9 @@ async def test_no_more_runs_than_the_cap(state_folder: Path) -> None:
 
 
 async def test_files_of_a_run_are_there_while_it_lasts(server: Server) -> None:
-    body = agent([WRITE, {"delay": 30}], message="go", sessionId="mine", attachments=[{"path": "in/a.txt", "content": "A"}])
+    body = agent(
+        [WRITE, {"delay": 30}], message="go", sessionId="mine", attachments=[{"path": "in/a.txt", "content": "A"}]
+    )
     running = asyncio.create_task(server.stream("/run", body))
 
     async def written() -> bool:
@@ -189,7 +189,6 @@ async def test_a_tool_call_of_a_run_is_answered_over_the_wire(server: Server) ->
 async def test_provider_keys_are_forwarded_only_when_the_operator_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[dict[str, str]] = []
     from computeragent import plugins
-
     from puppets import RESULT, Puppet
 
     async def play(context):

@@ -33,12 +33,15 @@ class Tenant:
     @property
     def folder(self) -> Path:
         """Where this tenant's files are."""
+        home("sandboxes")  # one level at a time: each is private
         return home("sandboxes", self.key)
 
     @property
     def work(self) -> Path:
         """Where its working directories are."""
-        return home("sandboxes", self.key, "work")
+        work = self.folder / "work"
+        work.mkdir(exist_ok=True, mode=0o700)
+        return work
 
     @property
     def log(self) -> SqliteEventLog:

@@ -1,0 +1,229 @@
+"""Two principals on one server: what is one's does not exist for the other, and no secret is ever echoed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from computeragent.protocol_types import PermissionRequest, PolicyVerdict
+from computeragent.server import Principal
+from computeragent.server.sandboxes import PolicyConfig
+
+from .conftest import BOB, WRITE, Server, agent, eventually, serving
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_nothing_of_one_exists_for_the_other(server: Server, bob: Server) -> None:
+    sandbox = (await server.open([WRITE], sessionId="shared"))["sandboxId"]
+    await server.chat(sandbox)
+    snapshot = (await server.post(f"/sandboxes/{sandbox}/snapshot"))["snapshotId"]
+    task = (await server.post("/tasks", agent([{"delay": 60}], message="x"), 202))["taskId"]
+    run = asyncio.create_task(server.stream("/run", agent([{"delay": 60}], message="x", sessionId="running")))
+
+    async def live() -> bool:
+        answer = await server.client.get("/workdir", params={"sessionId": "running"})
+        return answer.status_code == 200
+
+    await eventually(live)
+    for path in ("", "/workdir", "/artifact?path=notes.txt", "/events"):
+        await bob.get(f"/sandboxes/{sandbox}{path}", 404)
+    for path in ("/chat", "/snapshot", "/heartbeat", "/cancel", "/permission/x"):
+        body = {"message": "x", "decision": "allow"}
+        await bob.post(f"/sandboxes/{sandbox}{path}", body, 404)
+    await bob.delete(f"/sandboxes/{sandbox}", 404)
+    await bob.get("/sandboxes/by-session/shared", 404)
+    for path in ("", "/events", "/artifact?path=x"):
+        await bob.get(f"/tasks/{task}{path}", 404)
+    await bob.delete(f"/tasks/{task}", 404)
+    await bob.post(f"/tasks/{task}/permission/x", {"decision": "allow"}, 404)
+    await bob.get("/workdir?sessionId=running", 404)
+    await bob.get("/artifact?sessionId=running&path=x", 404)
+    await bob.post("/run/running/permission/x", {"decision": "allow"}, 404)
+    await bob.post("/sandboxes/restore", {"snapshotId": snapshot}, 404)
+    await bob.delete(f"/snapshots/{snapshot}")
+    assert (await bob.get("/sandboxes"))["sandboxes"] == []
+    assert (await bob.get("/tasks"))["tasks"] == []
+    assert (await bob.get("/snapshots"))["snapshots"] == []
+    assert len((await server.get("/snapshots"))["snapshots"]) == 1, "deleting another's snapshot deletes nothing"
+    run.cancel()
+
+
+async def test_a_guessed_session_id_gives_nothing_of_the_other(server: Server, bob: Server) -> None:
+    memory = {"sessionId": "guessable", "sessionStore": {"kind": "memory"}}
+    turns = ([WRITE, {"text": "first: {user}"}], [{"text": "again: {user}"}])
+    sandbox = (await server.open(*turns, **memory))["sandboxId"]
+    await server.chat(sandbox, "my secret")
+    theirs = await bob.open(*turns, **memory)
+    assert theirs["sandboxId"] != sandbox
+    assert "reused" not in theirs
+    workdir = (await bob.get(f"/sandboxes/{theirs['sandboxId']}/workdir"))["entries"]
+    assert "notes.txt" not in [entry["path"] for entry in workdir]
+    assert "my secret" not in str(await bob.chat(theirs["sandboxId"], "hello"))
+    await server.delete(f"/sandboxes/{sandbox}")
+    assert (await bob.chat(theirs["sandboxId"], "still here?"))[-1]["kind"] == "ca_done"
+
+
+async def test_the_servers_own_state_is_no_source(server: Server, state_folder: Path, tmp_path: Path) -> None:
+    for path in (state_folder, state_folder / "keys", state_folder.parent):
+        error = await server.error("POST", "/run", 400, json=agent(message="x") | {"source": str(path)})
+        assert error["code"] == "VALIDATION"
+    inside, outside = tmp_path / "agents", tmp_path / "other"
+    (inside / "one").mkdir(parents=True)
+    outside.mkdir()
+    (inside / "link").symlink_to(outside)
+    async with serving(source_roots=[inside]) as confined:
+        for path, status in (
+            (inside / "one", 200),
+            (outside, 400),
+            (inside / "link", 400),
+            (inside / ".." / "other", 400),
+        ):
+            body = agent(message="x") | {"source": str(path)}
+            answer = await confined.client.post("/run", json=body)
+            assert answer.status_code == status, path
+
+
+CANARY = "canary-7f3a91c2"
+
+
+def full_of_secrets(**fields: Any) -> dict[str, Any]:
+    body = agent(
+        envs={"ANTHROPIC_API_KEY": f"{CANARY}-env", "SHORT": "x"},
+        gitToken=f"{CANARY}-git",
+        sessionStore={"kind": "memory"},
+        attachments=[{"path": "a.txt", "content": f"{CANARY}-attachment"}],
+        policy={"kind": "srs", "endpoint": f"http://u:{CANARY}-end@host/x", "apiKey": f"{CANARY}-api", "policyId": "p"},
+        baseUrl=f"http://user:{CANARY}-base@127.0.0.1:1/v1?key={CANARY}-query",
+        options={
+            "mcp_servers": {"s": {"env": {"TOKEN": f"{CANARY}-mcp"}, "headers": {"X-Other": f"{CANARY}-header"}}},
+            "note": f"the value {CANARY}-env in the middle",
+            "dsn": f"postgres://u:{CANARY}-dsn@host/db",
+        },
+        **fields,
+    )
+    return body
+
+
+async def test_no_secret_comes_back_in_any_answer_or_file(state_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    seen: list[str] = []
+
+    def policy(config: PolicyConfig, principal: Principal) -> Any:
+        del config, principal
+        return always("allow")
+
+    async with serving(policies={"srs": policy}) as server:
+
+        async def note(answer: Any) -> Any:
+            seen.append(json.dumps(answer))
+            return answer
+
+        sandbox = (await note(await server.post("/sandboxes", full_of_secrets(), 201)))["sandboxId"]
+        task = (await note(await server.post("/tasks", full_of_secrets(message="x"), 202)))["taskId"]
+        chat = await note(await server.chat(sandbox))
+        assert chat[-1]["kind"] == "ca_done"
+        for path in ("/sandboxes", f"/sandboxes/{sandbox}", "/tasks", f"/tasks/{task}", f"/tasks/{task}/events"):
+            await note(await server.get(path))
+        taken = await note(await server.post(f"/sandboxes/{sandbox}/snapshot", {"stateStore": {"kind": "file"}}))
+        await note(await server.get("/snapshots", params={"stateStore": "file"}))
+        body = {"snapshotId": taken["snapshotId"], "stateStore": {"kind": "file"}}
+        await note(await server.post("/sandboxes/restore", body, 201))
+        await note(await server.delete(f"/sandboxes/{sandbox}"))
+        config = (await server.get(f"/tasks/{task}"))["config"]
+        assert config["envsKeys"] == ["ANTHROPIC_API_KEY", "SHORT"]
+        assert config["hasGitToken"] is True
+        assert config["attachments"] == [{"path": "a.txt", "bytes": 26, "encoding": "utf8"}]
+        assert config["policy"] == {"kind": "srs", "endpoint": "http://host/x", "policyId": "p", "hasApiKey": True}
+        assert config["sessionStore"] == {"kind": "memory", "optionsKeys": []}
+    assert CANARY not in "\n".join(seen)
+    assert CANARY not in caplog.text
+    on_disk = [path for path in state_folder.rglob("*") if path.is_file() and CANARY.encode() in path.read_bytes()]
+    assert on_disk == [], "the state on disk has no secret, but for snapshots' tars, which are compressed"
+
+
+async def test_tokens_in_addresses_are_not_echoed(server: Server) -> None:
+    url = f"https://x-access-token:{CANARY}@github.com/org/repo?ref=main"
+    for source in (url, {"type": "git", "url": url}):
+        opened = await server.post("/sandboxes", agent() | {"source": source}, 201)
+        config = (await server.get(f"/sandboxes/{opened['sandboxId']}"))["config"]
+        assert config["source"]["url"] == "https://github.com/org/repo"
+        assert CANARY not in json.dumps(config)
+
+
+def always(decision: Any) -> Any:
+    async def decide(request: PermissionRequest, /) -> PolicyVerdict:
+        del request
+        return PolicyVerdict(decision, reason="the policy says so", rule="always")
+
+    return decide
+
+
+def decisions(events: list[Any]) -> list[str]:
+    found = [event.get("payload", event) for event in events if event["kind"] == "ca_permission_decision"]
+    return [each["decision"] for each in found]
+
+
+async def test_a_policy_holds_in_runs_tasks_chats_and_restores() -> None:
+    made: list[tuple[PolicyConfig, Principal]] = []
+
+    def factory(config: PolicyConfig, principal: Principal) -> Any:
+        made.append((config, principal))
+        return always("deny")
+
+    policy = {"kind": "srs", "endpoint": "http://srs", "apiKey": "a-key", "policyId": "p1", "principalId": "carol"}
+    async with serving(policies={"srs": factory}) as server:
+        body = agent([WRITE], [WRITE], policy=policy)
+        assert decisions(await server.stream("/run", body | {"message": "x"})) == ["deny"]
+        task = (await server.post("/tasks", body | {"message": "x"}, 202))["taskId"]
+        await server.stream(f"/tasks/{task}/events", headers={"accept": "text/event-stream"})
+        assert decisions((await server.get(f"/tasks/{task}/events"))["events"]) == ["deny"]
+        opened = await server.post("/sandboxes", body | {"sessionId": "governed"}, 201)
+        assert decisions(await server.chat(opened["sandboxId"])) == ["deny"]
+        assert made[0][0].api_key == "a-key"
+        assert made[0][1].id.startswith("token-")
+        unbound = await server.error("POST", "/sandboxes", 409, json=agent(sessionId="governed"))
+        assert "policy" in unbound["message"]
+        snapshot = (await server.post(f"/sandboxes/{opened['sandboxId']}/snapshot"))["snapshotId"]
+        restore = {"snapshotId": snapshot}
+        inherited = await server.post("/sandboxes/restore", restore, 201)
+        assert decisions(await server.chat(inherited["sandboxId"])) == ["deny"]
+        assert made[-1][0].api_key == "a-key"
+        free = await server.open()
+        refused = await server.error("POST", "/sandboxes/restore", 400, json=restore | {"target": free["sandboxId"]})
+        assert "policy" in refused["message"]
+        await server.delete(f"/sandboxes/{opened['sandboxId']}")
+        later = await server.post("/sandboxes/restore", restore, 201)
+        assert "policy.apiKey" in later["missing"]
+        assert made[-1][0].policy_id == "p1"
+        assert decisions(await server.chat(later["sandboxId"])) == ["deny"]
+    async with serving() as server:  # where nobody can enforce it, nothing of it runs
+        error = await server.error("POST", "/sandboxes/restore", 400, json=restore)
+        assert error["code"] == "UNKNOWN_POLICY"
+
+
+async def test_a_policy_that_cannot_be_set_up_refuses_the_request() -> None:
+    def factory(config: PolicyConfig, principal: Principal) -> Any:
+        raise RuntimeError(f"secret {config.api_key} {principal}")
+
+    async with serving(policies={"srs": factory}) as server:
+        body = agent(message="x", policy={"kind": "srs", "apiKey": "a-key-of-mine"})
+        error = await server.error("POST", "/run", 400, json=body)
+        assert "a-key-of-mine" not in json.dumps(error)
+
+
+async def test_another_token_is_another_tenant_on_disk(server: Server, bob: Server, state_folder: Path) -> None:
+    del bob
+    async with serving(auth=None) as open_to_all:
+        await open_to_all.open()
+    other = server.other(BOB)
+    await server.chat((await server.open([WRITE]))["sandboxId"])
+    await other.chat((await other.open([WRITE]))["sandboxId"])
+    await other.client.aclose()
+    assert len(list(state_folder.glob("sandboxes/*/work/*"))) == 2
+    assert all(path.stat().st_mode & 0o077 == 0 for path in state_folder.glob("sandboxes/*"))
