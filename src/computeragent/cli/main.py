@@ -192,11 +192,15 @@ def _add_serve(commands: Commands) -> None:
     serve = commands.add_parser(
         "serve",
         help="serve agents over HTTP and server-sent events",
-        description="Serve the harness protocol. Callers need the token that is printed (or of "
-        "COMPUTERAGENT_SERVER_TOKEN). Agents run in this machine's account: this is no sandbox.",
+        description="Serve the harness protocol or, with --kind sandboxes, runs, tasks and warm sandboxes. Callers need "
+        "the token that is printed (or of COMPUTERAGENT_SERVER_TOKEN). Agents run in this machine's account, unless "
+        "their runtime isolates them.",
+    )
+    serve.add_argument(
+        "--kind", choices=("harness", "sandboxes"), default="harness", help="what to serve (default: harness)"
     )
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
-    serve.add_argument("--port", type=_port, default=7700, help="port (default: 7700)")
+    serve.add_argument("--port", type=_port, help="port (default: 7700, of sandboxes 8787)")
     serve.add_argument("--engine", action="append", default=[], help="offer this engine only; may be repeated")
     serve.add_argument("--event-log", choices=("memory", "sqlite"), default="sqlite", help="where events are kept")
     serve.add_argument("--allowed-host", action="append", default=[], metavar="NAME", help="serve this host name too")
@@ -208,6 +212,15 @@ def _add_serve(commands: Commands) -> None:
         "(or the file that AGENTOS_INTROSPECTION_SECRET_FILE names)",
     )
     serve.add_argument("--no-auth", action="store_true", help="let everybody in; for loopback alone")
+    sandboxes = serve.add_argument_group("with --kind sandboxes")
+    sandboxes.add_argument("--runtime", action="append", default=[], help="offer this runtime only; may be repeated")
+    sandboxes.add_argument(
+        "--forward-env", action="append", default=[], metavar="NAME", help="give agents this variable of the server's"
+    )
+    sandboxes.add_argument(
+        "--source-root", action="append", default=[], metavar="DIR", help="take local agents from below here only"
+    )
+    sandboxes.add_argument("--task-store", choices=("sqlite", "memory"), default="sqlite", help="where tasks are kept")
     serve.set_defaults(handler="serve:serve")
 
 

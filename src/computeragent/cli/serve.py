@@ -31,11 +31,16 @@ def serve(args: argparse.Namespace) -> int:
         raise ValidationError(
             f"--no-auth serves everybody who reaches {args.host}", hint="Bind to 127.0.0.1, or leave --no-auth out."
         )
+    if args.kind == "sandboxes":
+        from computeragent.cli.serve_sandboxes import serve_sandboxes
+
+        return serve_sandboxes(args)
+    args.port = 7700 if args.port is None else args.port
     token = None if args.no_auth else os.environ.get("COMPUTERAGENT_SERVER_TOKEN") or own_token("harness-token")
     log = MemoryEventLog() if args.event_log == "memory" else SqliteEventLog()
     app = create_harness_server(
         engines=args.engine or None,
-        auth=None if token is None else _known(token, args.introspect),
+        auth=None if token is None else known(token, args.introspect),
         log=log,
         allowed_hosts=[*LOOPBACK, args.host, *args.allowed_host] if "*" not in args.allowed_host else [],
     )
@@ -45,7 +50,7 @@ def serve(args: argparse.Namespace) -> int:
     return 0
 
 
-def _known(token: str, introspect_url: str | None) -> Authenticate:
+def known(token: str, introspect_url: str | None) -> Authenticate:
     """Who is let in: whoever has this server's token, and whom the control plane vouches for."""
     from computeragent.server import bearer, introspect
     from computeragent.server.introspection import any_of, secret_of_environment

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import os
@@ -28,7 +29,10 @@ class Principal:
 
 
 Authenticate = Callable[[str], Awaitable[Principal | None]]
-"""Given a bearer token, who it is; None for nobody. Raises `InsufficientPermissionError` for who may not."""
+"""Given a bearer token, or ``Basic …`` whole, who it is; None for nobody.
+
+Raises `InsufficientPermissionError` for who may not.
+"""
 
 
 def bearer(tokens: Iterable[str]) -> Authenticate:
@@ -40,6 +44,17 @@ def bearer(tokens: Iterable[str]) -> Authenticate:
         octets = given.encode("utf-8", "surrogateescape")
         matches = [hmac.compare_digest(octets, token) for token in known]  # all of them, whichever matches
         return named[matches.index(True)] if True in matches else None
+
+    return authenticate
+
+
+def basic(user: str, password: str) -> Authenticate:
+    """One user, by HTTP Basic authentication; a principal of that name."""
+    expected = f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}".encode()
+
+    async def authenticate(given: str) -> Principal | None:
+        is_known = hmac.compare_digest(given.encode("utf-8", "surrogateescape"), expected)
+        return Principal(f"user-{user}") if is_known else None
 
     return authenticate
 
@@ -109,5 +124,8 @@ def _host(value: bytes) -> str:
 
 
 def _token(value: bytes) -> str:
+    """A bearer token; of Basic authentication the whole, which no token can be."""
     scheme, _, token = value.decode("latin-1").partition(" ")
+    if scheme.lower() == "basic":
+        return f"Basic {token.strip()}"
     return token.strip() if scheme.lower() == "bearer" else ""

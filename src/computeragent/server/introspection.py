@@ -54,7 +54,7 @@ class _Introspection:
     asking: dict[bytes, asyncio.Future[_Verdict]] = field(default_factory=dict[bytes, "asyncio.Future[_Verdict]"])
 
     async def __call__(self, token: str) -> Principal | None:
-        if not token or len(token) > _LONGEST_TOKEN:
+        if not token or len(token) > _LONGEST_TOKEN or " " in token:  # a password is nobody else's to see
             return None
         key = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
         verdict = self._remembered(key) or await self._asked_once(key, token)

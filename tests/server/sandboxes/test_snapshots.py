@@ -18,7 +18,7 @@ from moto.server import ThreadedMotoServer
 from computeragent.server.sandboxes import FileSnapshotStore, MemorySnapshotStore, S3SnapshotStore, archive
 from computeragent.server.sandboxes.errors import RestoreError, SnapshotError
 
-from .conftest import BOB, WRITE, Server, agent, folders, serving
+from .conftest import BOB, WRITE, Server, agent, eventually, folders, serving
 
 CAPS = archive.Caps(files=1_000, bytes=10_000_000)
 
@@ -320,8 +320,6 @@ async def test_an_expiring_sandbox_is_saved(server: Server) -> None:
         async def saved() -> Any:
             params = {"stateStore": "memory", "sourceSandboxId": sandbox}
             return (await quick.get("/snapshots", params=params))["snapshots"]
-
-        from .conftest import eventually
 
         (snapshot,) = await eventually(saved)
         restored = await quick.post(

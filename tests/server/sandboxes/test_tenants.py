@@ -93,7 +93,7 @@ CANARY = "canary-7f3a91c2"
 
 
 def full_of_secrets(**fields: Any) -> dict[str, Any]:
-    body = agent(
+    return agent(
         envs={"ANTHROPIC_API_KEY": f"{CANARY}-env", "SHORT": "x"},
         gitToken=f"{CANARY}-git",
         sessionStore={"kind": "memory"},
@@ -107,7 +107,6 @@ def full_of_secrets(**fields: Any) -> dict[str, Any]:
         },
         **fields,
     )
-    return body
 
 
 async def test_no_secret_comes_back_in_any_answer_or_file(state_folder: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+import os
+import shutil
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib import metadata
 from pathlib import Path
@@ -39,6 +41,13 @@ from computeragent.telemetry.pipeline import Pipeline
 from computeragent.wire.encoding import to_json
 
 PUBLIC = ("/health",)
+_NEEDS: dict[str, Callable[[], object]] = {
+    "bwrap": lambda: shutil.which("bwrap"),
+    "docker": lambda: shutil.which("docker") or os.environ.get("DOCKER_HOST"),
+    "e2b": lambda: os.environ.get("E2B_API_KEY"),
+    "vz": lambda: shutil.which("tart"),
+}
+"""What a runtime cannot do without on this machine."""
 _log = Logger("sandboxes")
 
 
@@ -160,6 +169,8 @@ def available_runtimes(wanted: Sequence[str] | None = None) -> list[str]:
         return list(dict.fromkeys(wanted))
     found: list[str] = []
     for name in plugins.substrates.names():
+        if name in _NEEDS and not _NEEDS[name]():
+            continue
         try:
             plugins.resolve_substrate(name)
         except Exception as error:  # noqa: BLE001 - a plug-in that cannot be made is one that is not offered

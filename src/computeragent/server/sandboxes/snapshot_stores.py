@@ -271,7 +271,7 @@ class S3SnapshotStore:
         except ImportError as error:
             hint = "pip install 'computer-agent-py[s3]'"
             raise MissingExtraError("snapshots in S3 need the [s3] extra", hint=hint) from error
-        patience = config(connect_timeout=5, read_timeout=60, retries={"max_attempts": 3, "mode": "standard"})
+        patience = config(connect_timeout=5, read_timeout=60, retries={"total_max_attempts": 2, "mode": "standard"})
         return boto3.client("s3", endpoint_url=self._endpoint, region_name=self._region, config=patience)
 
     async def _do(self, function: Any, *args: Any) -> Any:
