@@ -8,6 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from redis_server import RedisServer, running_redis
+
+
+@pytest.fixture(scope="session")
+def redis() -> Generator[RedisServer]:
+    """A Redis server for all tests that do not harm it; each uses a prefix of its own."""
+    with running_redis() as server:
+        yield server
+
 
 @pytest.fixture
 def anyio_backend() -> str:

@@ -190,6 +190,20 @@ class ProtocolVersionError(HarnessProtocolError):
     status = 400
 
 
+class ControlPlaneError(ComputerAgentError):
+    """The control plane is not configured, cannot be reached, or answers what makes no sense."""
+
+    code = "CONTROL_PLANE"
+    status = 502
+
+
+class UnknownAgentError(ComputerAgentError):
+    """No agent of this id is registered, as far as this key may see."""
+
+    code = "UNKNOWN_AGENT"
+    status = 404
+
+
 class NotRemotableError(ComputerAgentError):
     """A live Python object was given where only data can travel."""
 
@@ -310,6 +324,20 @@ class EventLogError(ComputerAgentError):
     """The event log cannot be written: the disk is full, or another process owns the session."""
 
     code = "EVENT_LOG_FAILED"
+
+
+class EventLogUnavailableError(EventLogError):
+    """The server that keeps the event log cannot be reached, or does not take what it is told."""
+
+    code = "EVENT_LOG_UNAVAILABLE"
+    status = 503
+
+
+class ReplicaError(ComputerAgentError):
+    """The server that runs a session cannot be reached from the one that was asked."""
+
+    code = "REPLICA_UNREACHABLE"
+    status = 503
 
 
 class EngineError(ComputerAgentError):

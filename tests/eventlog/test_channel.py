@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
+import secrets
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
 from computeragent.errors import EventIdAheadError, EventsGoneError, NotFoundError, SessionLiveError
-from computeragent.eventlog import Channel, ChannelStream, EventLog, MemoryEventLog, Retention, SqliteEventLog
+from computeragent.eventlog import (
+    Channel,
+    ChannelStream,
+    EventLog,
+    MemoryEventLog,
+    RedisEventLog,
+    Retention,
+    SqliteEventLog,
+)
 from puppets import drain, kinds, until
 
 from .events import ended, said, spent, started, turn
@@ -17,9 +26,14 @@ from .events import ended, said, spent, started, turn
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "redis"])
 async def log(request: pytest.FixtureRequest) -> AsyncIterator[EventLog]:
-    made = MemoryEventLog() if request.param == "memory" else SqliteEventLog()
+    makers: dict[str, Callable[[], EventLog]] = {
+        "memory": MemoryEventLog,
+        "sqlite": SqliteEventLog,
+        "redis": lambda: RedisEventLog(request.getfixturevalue("redis").url, prefix=secrets.token_hex(8)),
+    }
+    made = makers[request.param]()
     yield made
     await made.close()
 

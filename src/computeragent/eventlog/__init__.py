@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from computeragent.eventlog.channel import Channel, ChannelStream, EventLog, Retention
 from computeragent.eventlog.memory import MemoryEventLog
+from computeragent.eventlog.redis import RedisEventLog
+from computeragent.eventlog.shared import SharedEventLog
 from computeragent.eventlog.sqlite import SqliteEventLog
 from computeragent.eventlog.summary import SessionSummary
 
@@ -12,7 +14,9 @@ __all__ = [
     "ChannelStream",
     "EventLog",
     "MemoryEventLog",
+    "RedisEventLog",
     "Retention",
     "SessionSummary",
+    "SharedEventLog",
     "SqliteEventLog",
 ]

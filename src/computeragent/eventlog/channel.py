@@ -92,9 +92,11 @@ class Channel:
         newest: int = -1,
         run_start: int = 0,
         generation: int = 1,
+        kept_from: int = 0,
     ) -> None:
         self.session_id = summary.session_id
         self.generation = generation
+        self.kept_from = kept_from  # the oldest id that a durable backend still has
         self.summary = summary
         self.next_id = newest + 1
         self.run_start = run_start
@@ -126,8 +128,18 @@ class Channel:
     def earliest(self) -> int:
         """The oldest id that a stream may start from."""
         if self._backend.durable:
-            return 0
+            return self.kept_from
         return self._tail[0].id if self._tail else self._committed + 1
+
+    @property
+    def turn_start(self) -> int:
+        """Where the current turn began, or the run when it has no turn yet."""
+        return self._turn_start
+
+    @property
+    def readers(self) -> int:
+        """How many read here now."""
+        return len(self._streams)
 
     # ── Writing ──
 
@@ -257,6 +269,8 @@ class Channel:
             page = await self._backend.fetch(self.session_id, after, _PAGE)
             if not page:
                 raise NotFoundError(f"session {self.session_id} was deleted")
+            if page[0].id > after + 1:  # what came between is no longer kept
+                raise EventsGoneError(after, page[0].id)
             return page
         skip = after + 1 - first
         if skip == 0 and len(self._tail) <= _PAGE:
