@@ -192,9 +192,9 @@ def _add_serve(commands: Commands) -> None:
     serve = commands.add_parser(
         "serve",
         help="serve agents over HTTP and server-sent events",
-        description="Serve the harness protocol or, with --kind sandboxes, runs, tasks and warm sandboxes. Callers need "
-        "the token that is printed (or of COMPUTERAGENT_SERVER_TOKEN). Agents run in this machine's account, unless "
-        "their runtime isolates them.",
+        description="Serve the harness protocol or, with --kind sandboxes, runs, tasks and warm sandboxes. Callers "
+        "need the token that is printed (or of COMPUTERAGENT_SERVER_TOKEN). Agents run in this machine's account, "
+        "unless their runtime isolates them.",
     )
     serve.add_argument(
         "--kind", choices=("harness", "sandboxes"), default="harness", help="what to serve (default: harness)"
