@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 
+import computeragent.server.sandboxes.errors  # noqa: F401 - its errors are of the family, too
 from computeragent.errors import ComputerAgentError, error_classes
 
 TARGET = "docs/reference/errors.md"
