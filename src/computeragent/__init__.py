@@ -20,6 +20,8 @@ OWN_NAMES = {
     "chat_result": ["ChatResult"],
     "claude.client": ["ClaudeSDKClient"],
     "claude.query": ["query"],
+    "client.harness_client": ["HarnessClient"],
+    "client.server_client": ["ComputerAgentServerClient"],
     "errors": [
         "ComputerAgentError",
         "EngineError",

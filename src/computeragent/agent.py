@@ -9,28 +9,33 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import msgspec
 
-from computeragent import plugins
+from computeragent.agent_input import (
+    AgentInput,
+    attachment,
+    environment,
+    loader_choice,
+    one_engine,
+    require_policy,
+    store_choice,
+)
 from computeragent.approval import default_answer
 from computeragent.chat import ChatHandle
 from computeragent.chat_input import ChatInput
 from computeragent.chat_result import ChatResult
-from computeragent.discovery import agent_key
 from computeragent.errors import NotFoundError, ValidationError
 from computeragent.eventlog import EventLog
-from computeragent.harness import LocalHarness
 from computeragent.identity.sources import parse_source
 from computeragent.ids import check_session_id
 from computeragent.logs import Logger, configure_logging
+from computeragent.placement import Placement, complete, place
 from computeragent.protocol_types import (
     Attachment,
     EngineDriver,
     FileEntry,
-    Harness,
     IdentityLoader,
     IdentitySource,
     PermissionRequest,
@@ -43,7 +48,6 @@ from computeragent.protocol_types import (
     Workspace,
 )
 from computeragent.settings import setting
-from computeragent.stores.binding import resolve_store
 from computeragent.telemetry.audit import AuditSink
 from computeragent.telemetry.pipeline import Pipeline
 from computeragent.wire.events import HarnessEvent
@@ -61,7 +65,7 @@ class ComputerAgent:
     Args:
         source: A directory (`Path`, or text starting with ``/``, ``./``, ``../`` or ``~``), a git repository
             (``github.com/org/repo``, any git URL, ``?ref=`` for a branch, tag or commit), or a dict of type
-            ``git``, ``local`` or ``inline``. A local directory is used in place.
+            ``git``, ``local`` or ``inline``. A local directory is used in place. May be left out with `agent_id`.
         engine: How it thinks: a registered name or an `EngineDriver`. `harness` is another word for it.
         runtime: Where it runs: a registered substrate or a `Substrate`. ``local`` is this process.
         identity_loader: Who reads the agent's definition. Default: ``gap`` where there is an agent.yaml, else
@@ -69,6 +73,10 @@ class ComputerAgent:
         session_store: What remembers: a name (``memory``, ``file``, ``sqlite``), ``{"kind", "options"}``, or any
             object of upstream's `SessionStore` protocol. Default ``memory``.
         session_id: The session to open or resume; generated when absent.
+        agent_id: The agent's id at AgentOS, which outlives its name; default ``COMPUTERAGENT_AGENT_ID``. Without
+            `source` the agent that is registered under it runs; what is given here wins. Its runs must be told to
+            AgentOS or to `telemetry_pipeline`.
+        agent_name, agent_description: What telemetry calls it; default what the agent calls itself.
         model, temperature: Override agent.yaml; ``options["model"]`` overrides `model`.
         base_url: An Anthropic-compatible endpoint, in place of the provider's.
         options: The engine's own options; for Claude the fields of `ClaudeAgentOptions`.
@@ -84,9 +92,13 @@ class ComputerAgent:
         budget_max_usd: Ends the run when it has cost more.
         approval_timeout: Seconds that a tool call waits for an answer before it is denied.
         event_log: Keeps the events; default in memory.
-        harness_url: A harness server that runs the agent, in place of this process. Default:
-            ``COMPUTERAGENT_HARNESS_URL``, unless `runtime` or an engine object is given.
-        harness_token: The bearer token for it. Default: ``COMPUTERAGENT_HARNESS_TOKEN``.
+        harness_url: A server that runs the agent, in place of this process. Default: ``COMPUTERAGENT_HARNESS_URL``,
+            unless `runtime` or an engine object is given.
+        harness_kind: What is there: ``protocol`` (a harness server), ``server`` (a sandbox server, where `runtime` is
+            its substrate) or ``auto``, which asks. Default: ``COMPUTERAGENT_HARNESS_KIND``, else ``auto``.
+        harness_token: The key for it and for AgentOS. Default: ``COMPUTERAGENT_HARNESS_TOKEN``, then, on loopback, the
+            token that a server of this account has made.
+        harness_auth: A user and password, for servers that want those.
         progress: Told about long work, such as a clone.
         debug: Logs every event to stderr, as ``COMPUTERAGENT_LOG=debug`` does.
 
@@ -97,13 +109,16 @@ class ComputerAgent:
     def __init__(
         self,
         *,
-        source: IdentitySource | Mapping[str, Any] | str | Path,
+        source: IdentitySource | Mapping[str, Any] | str | Path | None = None,
         engine: str | EngineDriver | None = None,
         harness: str | None = None,
         runtime: str | Substrate | None = None,
         identity_loader: str | IdentityLoader | None = None,
         session_store: str | StoreConfig | Mapping[str, Any] | SessionStore | None = None,
         session_id: str | None = None,
+        agent_id: str | None = None,
+        agent_name: str | None = None,
+        agent_description: str | None = None,
         model: str | None = None,
         temperature: float | None = None,
         base_url: str | None = None,
@@ -121,51 +136,54 @@ class ComputerAgent:
         project_key: str = "computeragent",
         event_log: EventLog | None = None,
         harness_url: str | None = None,
+        harness_kind: Literal["auto", "protocol", "server"] | None = None,
         harness_token: str | None = None,
+        harness_auth: tuple[str, str] | None = None,
         progress: Callable[[str], None] | None = None,
         debug: bool = False,
     ) -> None:
         configure_logging("debug" if debug else None)
-        if policy is not None and not callable(policy):
-            raise ValidationError(
-                f"policy must be a PolicyDecider, got {type(policy).__name__}",
-                hint="Pass an async callable that takes a PermissionRequest and returns a PolicyVerdict.",
-            )
+        require_policy(policy)
+        registered_as = setting("agent_id", agent_id)
+        if source is None and registered_as is None:
+            raise ValidationError("an agent needs a source or an agent_id", hint="Pass source=, or agent_id=.")
         chosen = dict(options or {})
         if temperature is not None:
             chosen.setdefault("temperature", temperature)
-        self._request = SessionRequest(
-            source=parse_source(source),
-            engine=_one_engine(engine, harness),
-            identity_loader=_loader_choice(identity_loader),
-            envs=_environment(envs, base_url),
-            options=chosen,
+        given = AgentInput(
+            source=None if source is None else parse_source(source),
+            engine=one_engine(engine, harness),
             model=model,
-            session_id=check_session_id(session_id) if session_id is not None else None,
-            session_store=_store_choice(session_store),
-            attachments=[_attachment(item) for item in attachments],
             policy=policy,
+            session_id=check_session_id(session_id) if session_id is not None else None,
+            agent_id=registered_as,
+            agent_name=agent_name,
+            agent_description=agent_description,
+            identity_loader=loader_choice(identity_loader),
+            session_store=store_choice(session_store),
+            envs=environment(envs, base_url),
+            options=chosen,
+            attachments=[attachment(item) for item in attachments],
             git_credentials=git_credentials,
             budget_max_usd=budget_max_usd,
             approval_timeout=approval_timeout,
             project_key=project_key,
         )
-        url = harness_url or _url_of_environment(runtime, self._request.engine)
-        self._harness: Harness
-        if url is not None:
-            self._harness = _remote(url, harness_token, self._request)
-        else:
-            chosen_runtime = runtime or "local"
-            is_name = isinstance(chosen_runtime, str)
-            substrate = plugins.resolve_substrate(chosen_runtime) if is_name else chosen_runtime
-            plugins.substrates.check(substrate)
-            self._harness = LocalHarness(
-                log=event_log,
-                substrate=substrate,
-                progress=progress,
-                telemetry=telemetry_pipeline,
-                audit_sinks=audit_sinks,
-            )
+        where = Placement(
+            runtime=runtime,
+            harness_url=harness_url,
+            harness_kind=harness_kind,
+            harness_token=harness_token,
+            harness_auth=harness_auth,
+            asks=on_tool_call is not None,
+            event_log=event_log,
+            progress=progress,
+            telemetry=telemetry_pipeline,
+            audit_sinks=audit_sinks,
+        )
+        self._harness, self._given = place(given, where)
+        self._token = harness_token
+        self._request: SessionRequest | None = None
         self._on_tool_call = on_tool_call
         self._telemetry = telemetry
         self._session: Session | None = None
@@ -189,7 +207,7 @@ class ComputerAgent:
     @property
     def session_id(self) -> str | None:
         """The session's id, once there is one."""
-        return self._session.id if self._session is not None else self._request.session_id
+        return self._session.id if self._session is not None else self._given.session_id
 
     async def cancel(self) -> None:
         """End the run at once. The next `chat` starts the session's next run."""
@@ -202,9 +220,11 @@ class ComputerAgent:
             return
         self._disposed = True
         async with self._opening:  # a session that is being opened right now is closed like any other
-            if self._session is not None:
-                await self._session.close()
-            await self._harness.close()
+            try:
+                if self._session is not None:
+                    await self._session.close()
+            finally:
+                await self._harness.close()
         await self.tell("on_close")
 
     async def __aenter__(self) -> Self:
@@ -267,7 +287,7 @@ class ComputerAgent:
 
     async def answer(self, request: PermissionRequest) -> tuple[PermissionDecision, str]:
         """The answer to a call that nobody answered by hand, and who gave it."""
-        return await default_answer(request, self._on_tool_call, policy_bound=self._request.policy is not None)
+        return await default_answer(request, self._on_tool_call, policy_bound=self._given.policy is not None)
 
     async def tell(self, hook: str, *args: Any) -> Any:
         """Call a telemetry hook. What it raises is logged and goes no further."""
@@ -288,11 +308,12 @@ class ComputerAgent:
     async def _ensure(self, *, claim: bool = False) -> tuple[Session, bool]:
         async with self._opening:
             self._require_undisposed()
+            request = await self._known_request()
             if not self._announced:
                 self._announced = True
-                await self.tell("on_agent_constructed", self._info())
+                await self.tell("on_agent_constructed", _info(request))
             if self._session is None or self._session.ended is not None:
-                self._session = await self._harness.open(self._next_request())
+                self._session = await self._harness.open(self._next(request))
                 self._fresh = True
             fresh = self._fresh
             if claim:
@@ -303,20 +324,17 @@ class ComputerAgent:
         if self._disposed:
             raise ValidationError("this agent was disposed", hint="Make a new ComputerAgent.")
 
-    def _next_request(self) -> SessionRequest:
+    async def _known_request(self) -> SessionRequest:
+        """The request of the agent's session; the first time, an agent by reference is looked up."""
+        if self._request is None:
+            self._request = await complete(self._given, self._token)
+        return self._request
+
+    def _next(self, request: SessionRequest) -> SessionRequest:
         """The request of the session's next run: the same session, without writing the attachments again."""
         if self._session is None:
-            return self._request
-        return replace(self._request, session_id=self._session.id, attachments=())
-
-    def _info(self) -> dict[str, Any]:
-        engine = self._request.engine
-        return {
-            "source": _without_credentials(msgspec.to_builtins(self._request.source)),
-            "engine": engine if isinstance(engine, str) else engine.name,
-            "model": self._request.options.get("model") or self._request.model,
-            "base_url": self._request.envs.get("ANTHROPIC_BASE_URL"),
-        }
+            return request
+        return replace(request, session_id=self._session.id, attachments=())
 
 
 async def run_task(*, message: ChatInput, **agent: Any) -> ChatResult:
@@ -325,90 +343,16 @@ async def run_task(*, message: ChatInput, **agent: Any) -> ChatResult:
         return await made.chat(message)
 
 
+def _info(request: SessionRequest) -> dict[str, Any]:
+    engine = request.engine
+    return {
+        "source": _without_credentials(msgspec.to_builtins(request.source)),
+        "engine": engine if isinstance(engine, str) else engine.name,
+        "model": request.options.get("model") or request.model,
+        "base_url": request.envs.get("ANTHROPIC_BASE_URL"),
+    }
+
+
 def _without_credentials(source: dict[str, Any]) -> dict[str, Any]:
     """A source as telemetry may see it: an address may carry a token."""
     return source | {"url": re.sub(r"//[^/]*@", "//", source["url"])} if "url" in source else source
-
-
-def _url_of_environment(runtime: object, engine: object) -> str | None:
-    """The server that the environment names, unless the caller said where or what runs."""
-    if runtime is not None or not isinstance(engine, str):
-        return None
-    return setting("harness_url")
-
-
-def _remote(url: str, token: str | None, request: SessionRequest) -> Harness:
-    """The harness at an address. Raises `NotRemotableError` at once for what cannot travel."""
-    from computeragent.client import HarnessClient, RemoteHarness
-    from computeragent.client.remote import request_body
-
-    if not _is_http_url(url):
-        raise ValidationError(f"harness_url {url!r} is not an http(s) URL", hint="Such as http://127.0.0.1:7700.")
-    request_body(request)
-    return RemoteHarness(HarnessClient(base_url=url, token=token or agent_key()))
-
-
-def _one_engine(engine: str | EngineDriver | None, harness: str | None) -> str | EngineDriver:
-    if engine is not None and harness is not None and engine != harness:
-        raise ValidationError(
-            f"engine={engine!r} and harness={harness!r} name two engines", hint="Give one of them; they mean the same."
-        )
-    chosen = engine if engine is not None else harness
-    if chosen is None:
-        return "claude-agent-sdk"
-    if isinstance(chosen, str):
-        plugins.engines.require(chosen)
-        return chosen
-    return plugins.engines.check(chosen)
-
-
-def _environment(envs: Mapping[str, str] | None, base_url: str | None) -> dict[str, str]:
-    chosen = dict(envs or {})
-    for name, value in chosen.items():
-        if not isinstance(value, str):
-            raise ValidationError(f"envs[{name!r}] must be text, got {type(value).__name__}", hint="Use str(value).")
-    if base_url is not None:
-        if not _is_http_url(base_url):
-            raise ValidationError(f"base_url {base_url!r} is not an http(s) URL", hint="Such as https://host/path.")
-        chosen.setdefault("ANTHROPIC_BASE_URL", base_url)
-    return chosen
-
-
-def _is_http_url(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-    except ValueError:
-        return False
-    return parts.scheme in {"http", "https"} and bool(parts.netloc)
-
-
-def _store_choice(choice: Any) -> Any:
-    if isinstance(choice, Mapping):
-        try:
-            choice = msgspec.convert(choice, StoreConfig)
-        except msgspec.ValidationError as error:
-            raise ValidationError(
-                f"not a session store: {error}", hint='Use a name, {"kind": "sqlite", "options": {…}}, or a store.'
-            ) from error
-    if isinstance(choice, (str, StoreConfig)):
-        plugins.stores.require(choice if isinstance(choice, str) else choice.kind)
-        return choice
-    return resolve_store(choice)
-
-
-def _loader_choice(choice: str | IdentityLoader | None) -> str | IdentityLoader | None:
-    if isinstance(choice, str):
-        plugins.identity_loaders.require(choice)
-        return choice
-    return None if choice is None else plugins.identity_loaders.check(choice)
-
-
-def _attachment(item: Attachment | Mapping[str, Any]) -> Attachment:
-    if isinstance(item, Attachment):
-        return item
-    try:
-        return msgspec.convert(item, Attachment)
-    except msgspec.ValidationError as error:
-        raise ValidationError(
-            f"not an attachment: {error}", hint='Use {"path": "notes.txt", "content": "…", "encoding": "utf8"}.'
-        ) from error

@@ -4,5 +4,7 @@ from __future__ import annotations
 
 from computeragent.client.harness_client import HarnessClient
 from computeragent.client.remote import RemoteHarness
+from computeragent.client.sandbox import SandboxHarness
+from computeragent.client.server_client import ComputerAgentServerClient
 
-__all__ = ["HarnessClient", "RemoteHarness"]
+__all__ = ["ComputerAgentServerClient", "HarnessClient", "RemoteHarness", "SandboxHarness"]

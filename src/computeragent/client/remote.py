@@ -219,21 +219,16 @@ class RemoteSession:
 
 def request_body(request: SessionRequest) -> dict[str, Any]:
     """A request as the wire spells it. Raises `NotRemotableError` for objects of this process."""
-    engine = _named(request.engine, "engine")
+    engine = named(request.engine, "engine")
     loader = request.identity_loader
-    store = request.session_store
     for name in ("policy", "git_credentials"):
         if getattr(request, name) is not None:
             raise NotRemotableError(f"{name} is an object of this process", hint=f"Configure {name} on the server.")
     if request.project_key != SessionRequest.project_key and request.hosted is None:
         raise NotRemotableError("project_key is the server's to choose", hint="Leave it out.")
-    if isinstance(store, str):
-        store = StoreConfig(kind=store)
-    elif store is not None and not isinstance(store, StoreConfig):
-        raise NotRemotableError("session_store is an object of this process", hint="Name one that the server has.")
     identity: dict[str, Any] = {"source": request.source}
     if loader is not None:
-        identity["loader"] = _named(loader, "identity_loader")
+        identity["loader"] = named(loader, "identity_loader")
     body: dict[str, Any] = {
         "engine": engine,
         "identity": identity,
@@ -245,7 +240,7 @@ def request_body(request: SessionRequest) -> dict[str, Any]:
     optional = {
         "model": request.model,
         "sessionId": request.session_id,
-        "sessionStore": store,
+        "sessionStore": travelling_store(request.session_store),
         "budgetMaxUsd": request.budget_max_usd,
         "hosted": request.hosted,
         "approvalTimeout": None if request.approval_timeout == DEFAULT_TIMEOUT else request.approval_timeout,
@@ -253,7 +248,17 @@ def request_body(request: SessionRequest) -> dict[str, Any]:
     return body | {key: value for key, value in optional.items() if value is not None}
 
 
-def _named(choice: object, what: str) -> str:
+def named(choice: object, what: str) -> str:
+    """A choice by name. Raises `NotRemotableError` for an object."""
     if isinstance(choice, str):
         return choice
     raise NotRemotableError(f"{what} is an object of this process", hint="Name one that the server has.")
+
+
+def travelling_store(store: object) -> StoreConfig | None:
+    """A session store as the wire names it. Raises `NotRemotableError` for an object."""
+    if isinstance(store, str):
+        return StoreConfig(kind=store)
+    if store is None or isinstance(store, StoreConfig):
+        return store
+    raise NotRemotableError("session_store is an object of this process", hint="Name one that the server has.")

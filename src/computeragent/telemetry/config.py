@@ -156,6 +156,12 @@ def get_config() -> TelemetryConfig:
     return _config
 
 
+def configured_pipeline() -> Pipeline | None:
+    """The process's pipeline if it was made with `configure`, for somewhere."""
+    made = None if _automatic else _pipeline
+    return made if made is not None and made.active else None
+
+
 async def shutdown(timeout: float = 5.0) -> None:
     """Flush and close the process's pipeline; the next use builds another one. Works under asyncio and trio."""
     global _pipeline, _config
