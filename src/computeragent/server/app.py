@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from importlib import metadata
 from typing import Any
+from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -17,21 +18,22 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from computeragent import plugins
-from computeragent.errors import ComputerAgentError, ProtocolVersionError
-from computeragent.eventlog import EventLog
+from computeragent.errors import ComputerAgentError, ProtocolVersionError, ValidationError
+from computeragent.eventlog import EventLog, SharedEventLog
 from computeragent.harness import LocalHarness
 from computeragent.server import bodies
 from computeragent.server.auth import LOOPBACK, Authenticate, Gate
-from computeragent.server.endpoint import Call, Endpoint, Handler, failed, http_error, told
+from computeragent.server.endpoint import FILE_LIMIT, Call, Endpoint, Handler, failed, http_error, told
 from computeragent.server.files import Files
 from computeragent.server.openapi import document
+from computeragent.server.peers import PeerGate
+from computeragent.server.replicas import Elsewhere, Replicas
 from computeragent.server.sessions import Sessions
 from computeragent.telemetry.audit import AuditSink
 from computeragent.telemetry.pipeline import Pipeline
 from computeragent.wire.events import PROTOCOL_VERSION
 
 PUBLIC = ("/health", "/v1/health")
-_FILE_LIMIT = 64 * 1024 * 1024
 
 
 def create_harness_server(
@@ -44,42 +46,45 @@ def create_harness_server(
     allowed_hosts: Iterable[str] = LOOPBACK,
     session_ttl: float = 3600.0,
     harness: LocalHarness | None = None,
+    advertise: str | None = None,
 ) -> Starlette:
     """The harness protocol, version `PROTOCOL_VERSION`, as an ASGI application.
 
     Args:
         engines: The engines that may be asked for; default all that are registered.
         auth: Who a bearer token is, such as `bearer(["…"])`. Without it everybody is let in: for loopback alone.
-        log: Where events are kept; default in memory.
+        log: Where events are kept; default in memory. With a `RedisEventLog` several servers share their sessions; it
+            is closed with the server.
         audit_sinks: Are told of every run.
         telemetry: The pipeline that runs are told to; default the process's own.
         allowed_hosts: Host names that requests may be for; empty for any.
         session_ttl: Seconds after which a finished session that nobody uses is forgotten.
         harness: Runs the sessions, in place of one made of `log`, `telemetry` and `audit_sinks`.
+        advertise: Where the other servers on the log reach this one, such as ``http://10.0.0.5:7700``.
 
     """
     harness = harness or LocalHarness(log=log, library_mode=False, telemetry=telemetry, audit_sinks=audit_sinks)
     offered = frozenset(engines or plugins.engines.names())
     for name in offered:
         plugins.engines.require(name)
-    sessions = Sessions(harness, ttl=session_ttl, engines=offered.__contains__)
+    replicas = _replicas(harness.log, advertise)
+    sessions = Sessions(harness, ttl=session_ttl, engines=offered.__contains__, replicas=replicas)
     endpoints = routes(sessions, sorted(offered))
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
-        reaper = asyncio.create_task(sessions.reap())
-        try:
-            yield
-        finally:
-            reaper.cancel()
-            await sessions.close()
+        async with replicas.watching(sessions) if replicas is not None else nullcontext():
+            reaper = asyncio.create_task(sessions.reap())
+            try:
+                yield
+            finally:
+                reaper.cancel()
+                await sessions.close()
 
     return Starlette(
         routes=[*(each.route() for each in endpoints), *_documents(endpoints)],
         lifespan=lifespan,
-        middleware=[
-            Middleware(Gate, authenticate=auth, hosts=allowed_hosts, public=PUBLIC),
-        ],
+        middleware=_middleware(sessions, replicas, auth, _hosts(allowed_hosts, advertise)),
         exception_handlers={
             ComputerAgentError: told,
             HTTPException: http_error,
@@ -89,6 +94,37 @@ def create_harness_server(
 
 
 ComputerAgentServer = create_harness_server
+
+
+def _replicas(log: EventLog, advertise: str | None) -> Replicas | None:
+    """The other servers on a log; None where it has no others."""
+    if isinstance(log, SharedEventLog):
+        log.reached_at(advertise or "")
+        return Replicas(log)
+    if advertise is not None:
+        raise ValidationError("only servers that share a log reach each other", hint="Give `log=RedisEventLog(…)`.")
+    return None
+
+
+def _hosts(allowed: Iterable[str], advertise: str | None) -> list[str]:
+    """The host names that requests may be for, what other servers call this one included."""
+    hosts = list(allowed)
+    if advertise is None:
+        return hosts
+    parts = urlsplit(advertise)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValidationError(f"{advertise!r} is no address of a server", hint="Such as http://10.0.0.5:7700.")
+    name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return [*hosts, name] if hosts else []
+
+
+def _middleware(
+    sessions: Sessions, replicas: Replicas | None, auth: Authenticate | None, hosts: list[str]
+) -> list[Middleware]:
+    gate = Middleware(Gate, authenticate=auth, hosts=hosts, public=PUBLIC)
+    if replicas is None:
+        return [gate]
+    return [Middleware(PeerGate, log=replicas.log), gate, Middleware(Elsewhere, replicas=replicas, held=sessions)]
 
 
 def routes(sessions: Sessions, engines: Sequence[str]) -> list[Endpoint]:
@@ -124,7 +160,7 @@ def routes(sessions: Sessions, engines: Sequence[str]) -> list[Endpoint]:
             query=bodies.Where,
             answer=bodies.Written,
             raw=True,
-            max_body=_FILE_LIMIT,
+            max_body=FILE_LIMIT,
         ),
         Endpoint("DELETE", f"{fs}/file", files.delete, "Remove a file", query=bodies.Where, answer=bodies.Ok),
         Endpoint("POST", f"{fs}/edit", files.edit, "Replace text", body=bodies.EditFile, answer=bodies.Edited),

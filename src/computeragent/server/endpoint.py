@@ -21,6 +21,8 @@ from computeragent.wire.encoding import clean_json, to_json
 
 MAX_BODY = 16 * 1024 * 1024
 """Bytes of a request body, unless an endpoint says otherwise."""
+FILE_LIMIT = 64 * 1024 * 1024
+"""Bytes of a file that is sent."""
 _PATH = re.compile(r"^(.*) - at `(.+)`$", re.DOTALL)
 _STEP = re.compile(r"\.([^.\[]+)|\[([^\]]*)\]")
 _log = Logger("server")
@@ -76,7 +78,7 @@ class Endpoint:
         if self.query is not None:
             call.query = _converted(dict(request.query_params), self.query)
         if self.body is not None or self.raw:
-            call.raw = await _read(request, self.max_body)
+            call.raw = await read_body(request, self.max_body)
         if self.body is not None:
             call.body = decoded(call.raw, self.body)
         answer = await self.handler(call)
@@ -143,7 +145,7 @@ def _converted(values: dict[str, str], type_: Any) -> Any:
         raise invalid(error) from error
 
 
-async def _read(request: Request, limit: int) -> bytes:
+async def read_body(request: Request, limit: int) -> bytes:
     """The body, at most `limit` bytes of it. Raises `TooLargeError`."""
     too_large = TooLargeError(f"the request body is larger than {limit} bytes", hint="Send less at a time.")
     try:

@@ -21,6 +21,7 @@ from computeragent.identity.sources import parse_source
 from computeragent.ids import check_session_id, new_id
 from computeragent.logs import Logger
 from computeragent.protocol_types import SessionRequest
+from computeragent.server.auth import Principal
 from computeragent.server.bodies import (
     Cancelled,
     CancelScope,
@@ -32,6 +33,7 @@ from computeragent.server.bodies import (
     SessionState,
 )
 from computeragent.server.endpoint import Call, decoded, json_response
+from computeragent.server.replicas import Replicas
 from computeragent.server.stream import EventStreamResponse, resume_point
 from computeragent.wire.events import PROTOCOL_VERSION, CaSessionStarted
 from computeragent.wire.requests import PermissionDecision, UserInput
@@ -55,9 +57,15 @@ class Sessions:
     """The sessions of one server. A finished one that nobody has used for `ttl` seconds is let go."""
 
     def __init__(
-        self, harness: LocalHarness, *, ttl: float = 3600.0, engines: Callable[[str], bool] | None = None
+        self,
+        harness: LocalHarness,
+        *,
+        ttl: float = 3600.0,
+        engines: Callable[[str], bool] | None = None,
+        replicas: Replicas | None = None,
     ) -> None:
         self.harness = harness
+        self._replicas = replicas
         self._ttl = ttl
         self._is_allowed: Callable[[str], bool] = engines or _anything
         self._held: OrderedDict[str, Held] = OrderedDict()
@@ -92,6 +100,9 @@ class Sessions:
         limit, offset = call.query.limit, call.query.offset
         if not 1 <= limit <= 500 or offset < 0:
             raise ValidationError("limit is 1 to 500, offset at least 0", hint="Leave them out for the first 50.")
+        if self._replicas is not None:
+            states, has_more = await self._replicas.listing(call.principal, limit, offset)
+            return SessionList(sessions=states, next=offset + limit if has_more else None)
         own = [held for held in reversed(self._held.values()) if held.owner == call.principal.id]
         page = own[offset : offset + limit]
         more = offset + limit if offset + limit < len(own) else None
@@ -131,8 +142,7 @@ class Sessions:
     async def delete(self, call: Call) -> Ok:
         """``DELETE /v1/sessions/{id}``: ends what runs, and forgets the session."""
         held = self._find(call)
-        del self._held[held.session.id]
-        await held.session.close()
+        await self._forget(held)
         return Ok()
 
     def workspace(self, call: Call) -> Any:
@@ -157,6 +167,26 @@ class Sessions:
         self._held.clear()
         await self.harness.close()
 
+    def has(self, session_id: str) -> bool:
+        """Whether a session is here, running or not."""
+        return session_id in self._held
+
+    def runs(self, session_id: str) -> bool:
+        """Whether a session's run is going on here."""
+        held = self._held.get(session_id)
+        return held is not None and held.session.ended is None
+
+    async def drop(self, session_id: str) -> None:
+        """Let go of a session whose run is over, and that went on elsewhere."""
+        if self.has(session_id) and not self.runs(session_id):
+            await self._held.pop(session_id).session.close()
+
+    async def _forget(self, held: Held) -> None:
+        self._held.pop(held.session.id, None)
+        await held.session.close()
+        if self._replicas is not None:
+            await self._replicas.deleted(held.session.id)
+
     def _find(self, call: Call) -> Held:
         """The session of a call. One of somebody else's does not exist."""
         session_id = call.path["session_id"]
@@ -171,13 +201,7 @@ class Sessions:
         previous = self._held.get(request.session_id or "")
         if previous is not None and previous.owner != call.principal.id:
             raise NotFoundError(f"session {request.session_id} not found", hint="Choose another session id.")
-        session = await self.harness.open(request)
-        stream = session.events()
-        try:
-            first = (await anext(stream)).event
-        finally:
-            stream.close()
-        assert isinstance(first, CaSessionStarted)
+        session, first = await self._begun(request, call.principal)
         held = self._held[session.id] = Held(session, call.principal.id, first)
         self._held.move_to_end(session.id)
         for message in messages:
@@ -185,6 +209,32 @@ class Sessions:
         if not body.streaming_input:
             await session.end_input()
         return held
+
+    async def _begun(self, request: SessionRequest, principal: Principal) -> tuple[LocalSession, CaSessionStarted]:
+        """A session whose run has begun, with its first event; other servers have been told."""
+        replicas, session_id = self._replicas, request.session_id
+        assert session_id is not None
+        if replicas is not None:
+            await replicas.reserve(session_id, principal)
+        try:
+            session = await self.harness.open(request)
+        except BaseException:
+            if replicas is not None:
+                await replicas.log.unreserve(session_id)
+            raise
+        try:
+            stream = session.events()
+            try:
+                first = (await anext(stream)).event
+            finally:
+                stream.close()
+            assert isinstance(first, CaSessionStarted)
+            if replicas is not None:
+                await replicas.opened(session_id, first)
+        except BaseException:
+            await session.close()
+            raise
+        return session, first
 
     def _request(self, body: OpenSession) -> tuple[SessionRequest, list[UserInput]]:
         """What a body asks for, in either form."""
@@ -242,8 +292,7 @@ class Sessions:
 
         async def after() -> None:
             if delete:
-                self._held.pop(held.session.id, None)
-                await held.session.close()
+                await self._forget(held)
 
         response.background = BackgroundTask(after)
         return _then(response)
@@ -255,6 +304,8 @@ class Sessions:
         if not key:
             return json_response(await do(), status)
         place = (call.principal.id, f"{what} {call.path.get('session_id', '')}", key)
+        if what == "open" and self._replicas is not None:
+            do = partial(self._replicas.once, place, do)
         future = self._answers.get(place)
         if future is None:
             future = self._answers[place] = asyncio.ensure_future(do())
