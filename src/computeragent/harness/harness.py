@@ -149,12 +149,12 @@ class LocalHarness:
         placed = await substrate.boot(
             workspace=agent.fetched.path, state_dir=state_dir, envs={**keys, **envs}, limits={}
         )
-        if placed.harness is not None:
-            engine = HostedEngine(engine, placed)
         options = _merge(agent.manifest, request)
         told = self._pipelines()
         telemetry = run_telemetry(told, request, {**options, "env": request.envs})
         try:
+            if placed.harness is not None:
+                engine = HostedEngine(request.engine, engine, placed, options)
             session = LocalSession(
                 channel=channel,
                 engine=engine,

@@ -46,12 +46,27 @@ _log = Logger("hosted")
 
 
 class HostedEngine:
-    """An engine that runs in a booted substrate; implements `EngineDriver`."""
+    """An engine that runs in a booted substrate; implements `EngineDriver`.
 
-    def __init__(self, engine: EngineDriver, placed: SubstrateHandle) -> None:
+    Raises `NotRemotableError` for an engine object, and for options that are no plain data.
+    """
+
+    def __init__(
+        self,
+        chosen: str | EngineDriver,
+        engine: EngineDriver,
+        placed: SubstrateHandle,
+        options: Mapping[str, Any],
+    ) -> None:
+        if not isinstance(chosen, str):
+            raise NotRemotableError(
+                f"engine {engine.name!r} is an object of this process, which cannot go into a sandbox",
+                hint="Register it under a name, in a package that the sandbox has; or use runtime='local'.",
+            )
         self.name = engine.name
         self.capabilities = engine.capabilities
         self._placed = placed
+        self._options = _relocated(_plain(options), placed.inside)
 
     async def start_session(self, ctx: EngineContext) -> AsyncIterator[EngineEvent]:
         """See `EngineDriver.start_session`."""
@@ -76,12 +91,11 @@ class HostedEngine:
 
     async def _request(self, ctx: EngineContext) -> SessionRequest:
         inside = self._placed.inside
-        options = _relocated(_plain(ctx.options), inside)
         return SessionRequest(
             source=LocalSource(path=_place(ctx.workspace_path, inside)),
             engine=self.name,
             envs=self._placed.envs,
-            options=options,
+            options=self._options,
             session_id=ctx.session_id,
             budget_max_usd=ctx.budget_max_usd,
             hosted=HostedRun(
@@ -184,8 +198,8 @@ class _Run:
 
     async def _ask(self, event: CaPermissionRequest) -> None:
         """Have the chain outside judge a call, and carry its answer in. Whatever goes wrong denies."""
-        given: Any = event.input
-        tool_input: dict[str, Any] = given if isinstance(given, dict) else {}
+        asked: Any = event.input
+        tool_input = cast("dict[str, Any]", asked) if type(asked) is dict else {}
         try:
             decision = await self._ctx.on_permission_request(
                 PermissionRequest(event.call_id, event.tool_name, tool_input)

@@ -51,7 +51,9 @@ Bind = str | Path | Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class _Mount:
+class Mount:
+    """A folder of this machine, and where a jail shows it."""
+
     source: str
     target: str
     writable: bool
@@ -107,7 +109,7 @@ class BwrapSubstrate:
         if movable and (spare := await self._pool.take()) is not None:
             await asyncio.to_thread(_move_in, spare.folder, workspace.parent)
             return spare.jail.lease(workspace, state_dir, envs)
-        jail = await self.jail(_session(workspace, state_dir), limits)
+        jail = await self.jail(session_mounts(workspace, state_dir), limits)
         return jail.lease(workspace, state_dir, envs)
 
     async def warm(self) -> None:
@@ -127,17 +129,22 @@ class BwrapSubstrate:
 
     async def _spare(self) -> SpareJail:
         folder = home("work", f"spare-{os.getpid()}-{secrets.token_hex(6)}")
+        for name in ("source", "state"):
+            (folder / name).mkdir(mode=0o700)
         try:
-            for name in ("source", "state"):
-                (folder / name).mkdir(mode=0o700)
-            jail = await self.jail(_session(folder / "source", folder / "state"), {}, PRELOAD)
+            jail = await self.jail(session_mounts(folder / "source", folder / "state"), {}, PRELOAD)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        spare = SpareJail(jail, folder)
+        try:
             await jail.host.ready()
         except BaseException:
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+            await spare.discard()
             raise
-        return SpareJail(jail, folder)
+        return spare
 
-    async def jail(self, mounts: Sequence[_Mount], limits: Mapping[str, Any], preload: Sequence[str] = ()) -> Jail:
+    async def jail(self, mounts: Sequence[Mount], limits: Mapping[str, Any], preload: Sequence[str] = ()) -> Jail:
         """A running jail that shows these folders."""
         program = find_bwrap(self._bwrap)
         group = await asyncio.to_thread(make_group, self._limits.under(limits))
@@ -163,7 +170,7 @@ class BwrapSubstrate:
                 os.close(descriptor)
         return Jail(host, group)
 
-    def arguments(self, mounts: Sequence[_Mount]) -> list[str]:
+    def arguments(self, mounts: Sequence[Mount]) -> list[str]:
         """The options of bwrap, without the command; they go through a file, so that no process list shows them."""
         made = ["--unshare-all", "--unshare-user", "--disable-userns", "--uid", str(UID), "--gid", str(UID)]
         made += ["--share-net"] if self._network == "host" else []
@@ -301,10 +308,11 @@ def interpreter_paths() -> tuple[str, ...]:
     return tuple(kept)
 
 
-def _session(workspace: Path, state_dir: Path) -> list[_Mount]:
+def session_mounts(workspace: Path, state_dir: Path) -> list[Mount]:
+    """A session's own folders, where its engine expects them."""
     return [
-        _Mount(str(workspace), f"{SESSION}/source", writable=True),
-        _Mount(str(state_dir), f"{SESSION}/state", writable=True),
+        Mount(str(workspace), f"{SESSION}/source", writable=True),
+        Mount(str(state_dir), f"{SESSION}/state", writable=True),
     ]
 
 
@@ -342,10 +350,10 @@ def _memory_file(name: str, content: bytes) -> int:
     return descriptor
 
 
-def _mount(bind: Bind) -> _Mount:
+def _mount(bind: Bind) -> Mount:
     if isinstance(bind, (str, Path)):
         path = Path(bind).expanduser().absolute()
-        made = _Mount(str(path), str(path), writable=False)
+        made = Mount(str(path), str(path), writable=False)
     else:
         unknown = set(bind) - {"source", "target", "writable"}
         source = bind.get("source")
@@ -358,7 +366,7 @@ def _mount(bind: Bind) -> _Mount:
         target = str(bind.get("target") or path)
         if not target.startswith("/"):
             raise ValidationError(f"bind target {target!r} is not absolute", hint="Such as /data.")
-        made = _Mount(str(path), target, writable=bool(bind.get("writable", False)))
+        made = Mount(str(path), target, writable=bool(bind.get("writable", False)))
     if not path.exists():
         raise ValidationError(f"bind source {path} does not exist", hint="Make it, or leave it out.")
     return made

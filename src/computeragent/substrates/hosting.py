@@ -78,21 +78,24 @@ class EngineHost:
 
     async def introduced(self) -> None:
         """Wait until the host has handed its listeners out. Raises `SubstrateError` where it ends before."""
-        loop = asyncio.get_running_loop()
-        told = asyncio.ensure_future(loop.run_in_executor(None, self._receive))
+        self._control.setblocking(False)
+        loop, readable = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(self._control, readable.set)
         try:
             async with asyncio.timeout(BOOT_TIMEOUT):
-                introduction = await told
+                await readable.wait()
         except TimeoutError:
             raise SubstrateError(
                 f"the sandbox did not start in {BOOT_TIMEOUT:g} s", hint="Run `computeragent doctor`."
             ) from None
+        finally:
+            loop.remove_reader(self._control)
+        introduction = self._receive()
         if introduction is None:
             raise SubstrateError(
                 f"the sandbox could not start: {await self.ended()}", hint="Run `computeragent doctor`."
             )
         self._ports = introduction["ports"]
-        self._control.setblocking(False)
 
     async def ready(self) -> None:
         """Wait until the host answers requests, everything imported."""
@@ -154,9 +157,12 @@ class EngineHost:
             return
 
     def _receive(self) -> dict[str, Any] | None:
-        """The host's first words, and the descriptors with them; None when it hangs up. Blocks."""
+        """The host's first words, and the descriptors with them; None when it has hung up."""
         room = socket.CMSG_SPACE(16 * array.array("i").itemsize)
-        data, extra, _, _ = self._control.recvmsg(4096, room)
+        try:
+            data, extra, _, _ = self._control.recvmsg(4096, room)
+        except ConnectionResetError:
+            return None
         for level, kind, content in extra:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                 descriptors = array.array("i")

@@ -61,7 +61,11 @@ class LocalSubstrate:
 
     async def _spare(self) -> _SpareProcess:
         host = await _start(PRELOAD)
-        await host.ready()
+        try:
+            await host.ready()
+        except BaseException:
+            await host.close()
+            raise
         return _SpareProcess(host)
 
 
