@@ -141,4 +141,4 @@ def kinds(events: list[Any]) -> list[str]:
 
 def folders(state: Path) -> list[str]:
     """The working directories that are on disk."""
-    return sorted(path.name for path in state.glob("sandboxes/*/work/*"))
+    return sorted(path.name for path in state.glob("sandboxes/*/work/*/*"))

@@ -66,7 +66,7 @@ def test_the_pages_lines_for_curl_run(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=20)
     assert process.returncode in {0, 130, -2}
-    assert list((Path(os.environ["COMPUTERAGENT_HOME"])).glob("sandboxes/*/work/*")) == []
+    assert list((Path(os.environ["COMPUTERAGENT_HOME"])).glob("sandboxes/*/work/*/*")) == []
 
 
 def test_without_authentication_it_serves_loopback_alone() -> None:

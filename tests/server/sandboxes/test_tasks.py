@@ -235,9 +235,11 @@ async def test_after_a_kill_a_task_is_told_as_what_became_of_it(state_folder: Pa
             await eventually(said)
             async with serving() as beside:  # another server on the same state leaves live tasks alone
                 assert (await beside.get(f"/tasks/{task}"))["status"] == "running"
+        assert len(folders(state_folder)) == 1
         process.send_signal(signal.SIGKILL)
         await asyncio.to_thread(process.wait)
         async with serving() as server:
+            assert folders(state_folder) == []
             state = await server.get(f"/tasks/{task}")
             assert (state["status"], state["errorCode"]) == ("errored", "INTERRUPTED")
             page = await server.get(f"/tasks/{task}/events")

@@ -14,7 +14,7 @@ from computeragent.protocol_types import PermissionRequest, PolicyVerdict
 from computeragent.server import Principal
 from computeragent.server.sandboxes import PolicyConfig
 
-from .conftest import BOB, WRITE, Server, agent, eventually, serving
+from .conftest import BOB, WRITE, Server, agent, eventually, folders, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -224,5 +224,5 @@ async def test_another_token_is_another_tenant_on_disk(server: Server, bob: Serv
     await server.chat((await server.open([WRITE]))["sandboxId"])
     await other.chat((await other.open([WRITE]))["sandboxId"])
     await other.client.aclose()
-    assert len(list(state_folder.glob("sandboxes/*/work/*"))) == 2
+    assert len(folders(state_folder)) == 2
     assert all(path.stat().st_mode & 0o077 == 0 for path in state_folder.glob("sandboxes/*"))

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from importlib import metadata
 from pathlib import Path
 
+import anyio.to_thread
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -144,6 +145,7 @@ def create_sandbox_server(
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
+        await anyio.to_thread.run_sync(tenants.recover)
         await tasks.recover()
         reaper = asyncio.create_task(pool.reap())
         try:

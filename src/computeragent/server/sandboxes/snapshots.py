@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import secrets
-import shutil
 import time
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +29,6 @@ from computeragent.server.sandboxes.sandbox import Sandbox
 from computeragent.server.sandboxes.shapes import AgentRequest
 from computeragent.server.sandboxes.snapshot_stores import SnapshotRecord, SnapshotStore, Start
 from computeragent.server.sandboxes.times import iso, now
-from computeragent.settings import home
 from computeragent.wire.requests import StoreConfig
 
 _log = Logger("snapshots")
@@ -94,7 +89,7 @@ class Snapshots:
 
     async def _taken(self, sandbox: Sandbox, store: SnapshotStore, snapshot_id: str) -> SnapshotRecord:
         try:
-            with _scratch() as folder:
+            with sandbox.order.tenant.scratch() as folder:
                 tar = folder / "workdir.tar.gz"
                 root = (await sandbox.files()).root
                 packed = await anyio.to_thread.run_sync(archive.pack, root, tar, self._caps)
@@ -151,7 +146,7 @@ class Snapshots:
         """Make a sandbox's files those of a snapshot; they stay as they were when that fails. Raises `RestoreError`."""
         store = self.require(choice)
         try:
-            with _scratch() as folder:
+            with sandbox.order.tenant.scratch() as folder:
                 tar = folder / "workdir.tar.gz"
                 await store.fetch(record.owner, record.snapshot_id, tar)
                 if await anyio.to_thread.run_sync(_digest, tar) != record.sha256:
@@ -228,14 +223,3 @@ def _start(order: Order) -> Start:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextmanager
-def _scratch() -> Generator[Path]:
-    """A private folder on the disk of the state folder, gone afterwards."""
-    folder = home("sandboxes", "scratch") / f"{os.getpid()}-{secrets.token_hex(8)}"
-    folder.mkdir(mode=0o700)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -63,7 +63,6 @@ class Tasks:
         self._most = most + waiting
         self._places = asyncio.Semaphore(most)
         self._live: dict[str, LiveTask] = {}
-        self._owner = Owner()
 
     async def recover(self) -> None:
         """Tell of every task that a process which is gone left behind how it ended."""
@@ -94,7 +93,7 @@ class Tasks:
             owner=call.principal.id,
             session_id=order.session_id or task_id,
             status="queued",
-            server=str(self._owner),
+            server=str(self._tenants.mark),
             created=now(),
             config=order.config,
             store=kind,
@@ -173,7 +172,6 @@ class Tasks:
         await asyncio.gather(*(task.cancel(_STOPPED) for task in list(self._live.values())))
         for store in self._stores.values():
             await store.close()
-        self._owner.retire()
 
     # ── Parts ──
 

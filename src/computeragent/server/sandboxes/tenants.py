@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 import shutil
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import anyio.to_thread
@@ -13,20 +14,25 @@ import anyio.to_thread
 from computeragent import plugins
 from computeragent.errors import SessionLiveError
 from computeragent.eventlog import EventLog, SqliteEventLog
+from computeragent.eventlog.owner import Owner
 from computeragent.harness import LocalHarness
+from computeragent.logs import Logger
 from computeragent.server.auth import Principal
 from computeragent.settings import home
 from computeragent.telemetry.pipeline import Pipeline
+
+_log = Logger("sandboxes")
 
 
 class Tenant:
     """One principal's part of the server: a folder, a name in stores, and the session ids in use."""
 
-    def __init__(self, owner: Principal, telemetry: Pipeline | None = None) -> None:
+    def __init__(self, owner: Principal, part: str, telemetry: Pipeline | None = None) -> None:
         self.owner = owner
         self.key = hashlib.sha256(owner.id.encode("utf-8", "surrogatepass")).hexdigest()[:24]
         self.project_key = f"computeragent-{self.key}"
         self.live: set[str] = set()
+        self._part = part
         self._telemetry = telemetry
         self._log: SqliteEventLog | None = None
 
@@ -38,10 +44,20 @@ class Tenant:
 
     @property
     def work(self) -> Path:
-        """Where its working directories are."""
-        work = self.folder / "work"
-        work.mkdir(exist_ok=True, mode=0o700)
+        """Where its working directories are, as long as this server lives."""
+        work = self.folder / "work" / self._part
+        work.mkdir(parents=True, exist_ok=True, mode=0o700)
         return work
+
+    @contextmanager
+    def scratch(self) -> Generator[Path]:
+        """A private folder beside them, gone afterwards."""
+        folder = self.work / f".{secrets.token_hex(8)}"
+        folder.mkdir(mode=0o700)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     @property
     def log(self) -> SqliteEventLog:
@@ -95,9 +111,11 @@ class Tenant:
 
 
 class Tenants:
-    """All tenants of this server that have been seen."""
+    """All tenants of this server that have been seen, and what marks what is this server's."""
 
     def __init__(self, telemetry: Pipeline | None = None) -> None:
+        self.mark = Owner()
+        self._part = secrets.token_hex(4)
         self._telemetry = telemetry
         self._known: dict[str, Tenant] = {}
 
@@ -105,10 +123,28 @@ class Tenants:
         """The tenant of a principal."""
         tenant = self._known.get(owner.id)
         if tenant is None:
-            tenant = self._known[owner.id] = Tenant(owner, self._telemetry)
+            tenant = self._known[owner.id] = Tenant(owner, self._part, self._telemetry)
         return tenant
+
+    def recover(self) -> None:
+        """Delete the working directories of servers that were killed, and say which are this one's."""
+        servers = home("sandboxes", "servers")
+        for path in servers.glob("[!.]*"):
+            with suppress(FileNotFoundError):  # its server has just ended
+                if Owner.alive(path.read_text("ascii")):
+                    continue
+                for left in home("sandboxes").glob(f"*/work/{path.name}"):
+                    _log.info("workspaces_swept", path=left.name)
+                    shutil.rmtree(left, ignore_errors=True)
+                path.unlink()
+        draft = servers / f".{self._part}"
+        draft.write_text(str(self.mark), "ascii")
+        draft.rename(servers / self._part)  # whole from the start: a server that starts meanwhile reads it
 
     async def close(self) -> None:
         """Let go of what is open."""
         for tenant in self._known.values():
             await tenant.close()
+            shutil.rmtree(tenant.work, ignore_errors=True)
+        (home("sandboxes", "servers") / self._part).unlink(missing_ok=True)
+        self.mark.retire()
