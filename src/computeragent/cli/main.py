@@ -202,7 +202,15 @@ def _add_serve(commands: Commands) -> None:
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     serve.add_argument("--port", type=_port, help="port (default: 7700, of sandboxes 8787)")
     serve.add_argument("--engine", action="append", default=[], help="offer this engine only; may be repeated")
-    serve.add_argument("--event-log", choices=("memory", "sqlite"), default="sqlite", help="where events are kept")
+    serve.add_argument(
+        "--event-log",
+        metavar="LOG",
+        default="sqlite",
+        help="where events are kept: memory, sqlite (the default), or redis://… that several servers share",
+    )
+    serve.add_argument(
+        "--advertise", metavar="URL", help="where the other servers on a redis log reach this one (default: its own)"
+    )
     serve.add_argument("--allowed-host", action="append", default=[], metavar="NAME", help="serve this host name too")
     serve.add_argument(
         "--introspect",

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import sys
 from typing import TYPE_CHECKING
 
 from computeragent.errors import MissingExtraError, ValidationError
-from computeragent.eventlog import MemoryEventLog, SqliteEventLog
+from computeragent.eventlog import EventLog, MemoryEventLog, RedisEventLog, SqliteEventLog
+from computeragent.eventlog.redis import LEASE
 from computeragent.logs import configure_logging
+from computeragent.settings import setting
 
 if TYPE_CHECKING:
     from computeragent.server.auth import Authenticate
@@ -37,17 +40,71 @@ def serve(args: argparse.Namespace) -> int:
         return serve_sandboxes(args)
     args.port = 7700 if args.port is None else args.port
     token = None if args.no_auth else os.environ.get("COMPUTERAGENT_SERVER_TOKEN") or own_token("harness-token")
-    log = MemoryEventLog() if args.event_log == "memory" else SqliteEventLog()
+    log = _log(args.event_log)
+    advertise = _advertised(args) if isinstance(log, RedisEventLog) else args.advertise
     app = create_harness_server(
         engines=args.engine or None,
         auth=None if token is None else known(token, args.introspect),
         log=log,
         allowed_hosts=[*LOOPBACK, args.host, *args.allowed_host] if "*" not in args.allowed_host else [],
+        advertise=advertise,
     )
     _greet(args, token)
     config = uvicorn.Config(app, host=args.host, port=args.port, log_level="warning", timeout_graceful_shutdown=10)
     uvicorn.Server(config).run()
     return 0
+
+
+def _log(name: str) -> EventLog:
+    """The event log of a name; one in Redis answers before it is used."""
+    if name == "memory":
+        return MemoryEventLog()
+    if name == "sqlite":
+        return SqliteEventLog()
+    if "://" not in name:
+        raise ValidationError(f"there is no event log {name!r}", hint="Use memory, sqlite, or redis://host:6379/0.")
+    keep, most = _number("redis_keep_finished"), _number("redis_max_events")
+
+    def made() -> RedisEventLog:
+        return RedisEventLog(
+            name,
+            lease=_number("redis_lease") or LEASE,
+            keep_finished=keep,
+            max_events=None if most is None else int(most),
+        )
+
+    async def answers() -> None:
+        async with made() as log:
+            await log.ping()
+
+    asyncio.run(answers())
+    return made()
+
+
+def _number(name: str) -> float | None:
+    """A setting that is a number above zero."""
+    text = setting(name)
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise ValidationError(f"{name} is a number above zero, not {text!r}", hint=f"Set COMPUTERAGENT_{name.upper()}.")
+    return value
+
+
+def _advertised(args: argparse.Namespace) -> str:
+    """Where other servers reach this one."""
+    if args.advertise:
+        return args.advertise
+    if args.port == 0 or args.host in {"0.0.0.0", "::"}:  # noqa: S104 - a refusal of it
+        raise ValidationError(
+            f"other servers cannot reach this one at {args.host}:{args.port}",
+            hint="Say where they can: --advertise http://10.0.0.5:7700.",
+        )
+    return f"http://[{args.host}]:{args.port}" if ":" in args.host else f"http://{args.host}:{args.port}"
 
 
 def known(token: str, introspect_url: str | None) -> Authenticate:

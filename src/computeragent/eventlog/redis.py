@@ -24,7 +24,7 @@ from computeragent.errors import (
 from computeragent.eventlog import redis_scripts as scripts
 from computeragent.eventlog.channel import Channel, Retention
 from computeragent.eventlog.owner import Owner
-from computeragent.eventlog.redis_followers import Followers, recorded_of
+from computeragent.eventlog.redis_followers import Followers, recorded_of, take_over
 from computeragent.eventlog.redis_lease import Lease
 from computeragent.eventlog.redis_link import RedisLink
 from computeragent.eventlog.redis_writer import RedisWriter, refusal
@@ -41,6 +41,7 @@ _LAST_READERS = 30_000  # milliseconds that a deleted session stays for who read
 _RESERVED = 3_600_000
 _ANSWERS_KEPT = 24 * 3_600_000
 _PAUSE = 0.1
+_CATCH_UP = 512
 
 _summaries = msgspec.json.Decoder(SessionSummary)
 
@@ -247,6 +248,11 @@ class RedisEventLog:
             if channel.live:
                 self._followers.add(channel)
         channel.kept_from = entry.kept_from
+        while channel.live and channel.newest < entry.newest:  # whoever asks may have been told of these elsewhere
+            page = await self.fetch(session_id, channel.newest, _CATCH_UP)
+            if not page:
+                break  # deleted meanwhile: the followers notice
+            take_over(channel, page)
         return channel
 
     async def orphans(self) -> list[str]:

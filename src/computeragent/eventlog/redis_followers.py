@@ -53,7 +53,7 @@ class Followers:
     async def close(self) -> None:
         """Stop."""
         task, self._task = self._task, None
-        if task is not None and task.get_loop() is asyncio.get_running_loop():
+        if task is not None:
             task.cancel()
             await asyncio.wait({task})
 

@@ -37,7 +37,7 @@ class Lease:
     async def give_up(self) -> None:
         """Let the lease go at once, if Redis can be told."""
         keeper, self._keeper = self._keeper, None
-        if keeper is None or keeper.get_loop() is not asyncio.get_running_loop():
+        if keeper is None:
             return
         keeper.cancel()
         await asyncio.wait({keeper})

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any
 from urllib.parse import urlsplit
 
-from computeragent.errors import EventLogUnavailableError, MissingExtraError, ValidationError
+from computeragent.errors import EventLogError, EventLogUnavailableError, MissingExtraError, ValidationError
 
 SCHEMES = ("redis", "rediss", "unix")
 _TIMEOUT = 5.0
@@ -22,10 +22,15 @@ class RedisLink:
     """
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in SCHEMES or not (parts.netloc or parts.path):
+        try:
+            parts = urlsplit(url)
+            port = parts.port or 6379
+        except ValueError:
+            parts, port = None, 0
+        if parts is None or parts.scheme not in SCHEMES or not (parts.netloc or parts.path):
+            start = url.partition("://")[0]  # the rest may have a password
             raise ValidationError(
-                f"{parts.scheme}:// is no address of a Redis server", hint="Such as redis://localhost:6379/0."
+                f"{start}://… is no address of a Redis server", hint="Such as redis://localhost:6379/0."
             )
         try:
             self._library: Any = import_module("redis.asyncio")
@@ -36,7 +41,7 @@ class RedisLink:
                 f"the Redis event log needs redis-py: {error}", hint="pip install 'computer-agent-py[redis]'"
             ) from error
         self._url = url
-        self.name = parts.path if parts.scheme == "unix" else f"{parts.hostname or 'localhost'}:{parts.port or 6379}"
+        self.name = parts.path if parts.scheme == "unix" else f"{parts.hostname or 'localhost'}:{port}"
         self._retry = lambda: self._library.retry.Retry(backoff.NoBackoff(), 1)
         self._clients: list[Any] = []
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -98,18 +103,18 @@ class RedisLink:
     async def close(self) -> None:
         """Close the connections."""
         clients, self._clients = self._clients, []
-        for client in clients:
-            await client.aclose()
+        if asyncio.get_running_loop() is self._loop:
+            for client in clients:
+                await client.aclose()
 
     def _client(self, index: int) -> Any:
         loop = asyncio.get_running_loop()
-        if loop is not self._loop:
-            if self._loop is not None and not self._loop.is_closed() and self._clients:
-                raise EventLogUnavailableError(
-                    "a Redis event log belongs to one event loop, and this one is in another",
-                    hint="Make a RedisEventLog per event loop.",
-                )
-            self._loop, self._clients = loop, []  # connections of a loop that is gone cannot even be closed
+        if self._loop not in {None, loop}:
+            raise EventLogError(
+                "a Redis event log belongs to one event loop, and this is another one",
+                hint="Make a RedisEventLog in each event loop, and close it there.",
+            )
+        self._loop = loop
         if not self._clients:
             settings = {"protocol": 2, "socket_connect_timeout": _TIMEOUT, "decode_responses": False}
             self._clients = [

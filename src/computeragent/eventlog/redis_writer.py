@@ -81,7 +81,7 @@ class RedisWriter:
 
     async def finish(self) -> None:
         """Commit what is left; bounded by the patience."""
-        if self._task is not None and self._task.get_loop() is asyncio.get_running_loop():
+        if self._task is not None:
             await asyncio.wait({self._task})
 
     # ── Rounds ──
