@@ -182,7 +182,7 @@ class ComputerAgent:
             audit_sinks=audit_sinks,
         )
         self._harness, self._given = place(given, where)
-        self._token = harness_token
+        self._where = where
         self._request: SessionRequest | None = None
         self._on_tool_call = on_tool_call
         self._telemetry = telemetry
@@ -327,7 +327,7 @@ class ComputerAgent:
     async def _known_request(self) -> SessionRequest:
         """The request of the agent's session; the first time, an agent by reference is looked up."""
         if self._request is None:
-            self._request = await complete(self._given, self._token)
+            self._request = await complete(self._given, self._where, self._harness)
         return self._request
 
     def _next(self, request: SessionRequest) -> SessionRequest:

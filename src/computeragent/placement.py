@@ -17,7 +17,7 @@ from computeragent.eventlog import EventLog
 from computeragent.harness import LocalHarness
 from computeragent.harness.git_credential_client import is_configured, resolve_git_credential
 from computeragent.protocol_types import Harness, SessionRequest, Substrate
-from computeragent.references import RegisteredAgent, require_ingest, resolve_agent
+from computeragent.references import RegisteredAgent, heard, require_ingest, resolve_agent
 from computeragent.settings import home, setting
 from computeragent.telemetry.audit import AuditSink
 from computeragent.telemetry.pipeline import Pipeline
@@ -56,12 +56,14 @@ def place(given: AgentInput, where: Placement) -> tuple[Harness, AgentInput]:
     return _there(url, cast("Any", kind), given, where), given
 
 
-async def complete(given: AgentInput, token: str | None) -> SessionRequest:
+async def complete(given: AgentInput, where: Placement, harness: Harness) -> SessionRequest:
     """What opens the agent's session; an agent without a source is looked up by its id."""
+    if given.agent_id is not None and isinstance(harness, LocalHarness):
+        await heard(given.agent_id, where.telemetry)
     if given.source is not None:
         return given.request()
     assert given.agent_id is not None
-    return given.request(await resolve_agent(given.agent_id, token=token))
+    return given.request(await resolve_agent(given.agent_id, token=where.harness_token))
 
 
 def _here(given: AgentInput, where: Placement) -> tuple[Harness, AgentInput]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
+
+from anyio import to_thread
 
 from computeragent import discovery
 from computeragent.control_plane import Answer, ask
@@ -55,10 +58,34 @@ async def resolve_agent(agent_id: str, *, api_base: str | None = None, token: st
 
 
 def require_ingest(agent_id: str, pipeline: Pipeline | None) -> None:
-    """Raise `ValidationError` when runs of a registered agent would be told to nobody. May ask for discovery."""
-    if pipeline is not None or configured_pipeline() is not None or discovery.endpoint("ingest"):
+    """Raise `ValidationError` when runs of a registered agent would be told to nobody.
+
+    Asks the discovery document, unless an event loop runs here that would have to wait: there `heard` asks later.
+    """
+    if pipeline is not None or configured_pipeline() is not None:
         return
-    raise ValidationError(
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        is_there = discovery.endpoint("ingest") is not None
+    else:
+        is_there = discovery.configured("ingest")
+    if not is_there:
+        raise _unheard(agent_id)
+
+
+async def heard(agent_id: str, pipeline: Pipeline | None) -> None:
+    """The same, with the discovery document asked without blocking the loop."""
+    if (
+        pipeline is None
+        and configured_pipeline() is None
+        and not await to_thread.run_sync(discovery.endpoint, "ingest")
+    ):
+        raise _unheard(agent_id)
+
+
+def _unheard(agent_id: str) -> ValidationError:
+    return ValidationError(
         f"agent_id={agent_id!r}, and no AgentOS that hears of its runs",
         hint="Set AGENTOS_DISCOVERY_URL or AGENTOS_INGEST_URL, pass telemetry_pipeline=, or leave agent_id out.",
     )

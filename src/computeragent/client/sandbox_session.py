@@ -62,6 +62,7 @@ class SandboxSession:
         self._current: Turn | None = None
         self._next_index = 0
         self._no_more = False
+        self._is_closed = False
         self._said = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._playing: asyncio.Task[None] | None = None
@@ -88,11 +89,16 @@ class SandboxSession:
             raise SessionEndedError(f"session {self.id} has ended", hint="Open its next run.")
         turn = Turn(self._next_index, message, self)
         self._next_index += 1
-        idle = self._current is None and not self._waiting
+        starting = self._current or (self._waiting[0] if self._waiting else turn)
         self._waiting.append(turn)
         self._said.set()
-        if idle:
+        if starting is turn:
             await asyncio.shield(turn.taken)
+        elif not self._channel.live:  # the first turn of the run is yet to begin
+            await asyncio.wait({starting.taken})
+            if self.ended is not None:
+                turn.settle()
+                await turn.taken
         if self.telemetry is None and self._channel.live:
             self.telemetry = self._follow(self)
         if self.telemetry is not None:
@@ -146,6 +152,9 @@ class SandboxSession:
 
     async def close(self) -> None:
         """See `Session.close`: the sandbox is gone from the server as well."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         busy = self._current is not None or bool(self._waiting)
         try:
             await self._client.delete_sandbox(self.sandbox_id)

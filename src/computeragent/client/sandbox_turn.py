@@ -93,6 +93,9 @@ class Turn:
             if not self._host.channel.live:
                 self._host.channel.append(event)
             return False
+        if isinstance(event, SdkMessage) and not self._begun and "turnIndex" not in told and _is_system(event.payload):
+            self._host.channel.append(msgspec.structs.replace(event, turn_index=None))
+            return False  # what an engine says of itself when it starts
         self._begin(event)
         if isinstance(event, CaSessionEnded):
             self._over = event
@@ -171,6 +174,10 @@ class Turn:
             return decode_event(to_json(ours))
         except (msgspec.DecodeError, TypeError) as error:
             raise HarnessProtocolError(f"an event of the sandbox cannot be read: {error}") from error
+
+
+def _is_system(payload: Any) -> bool:
+    return isinstance(payload, dict) and cast("dict[str, Any]", payload).get("type") == "system"
 
 
 def _is_result(payload: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import Any, Self, cast
 from urllib.parse import quote
 
@@ -12,10 +12,11 @@ import msgspec
 
 from computeragent.client.connection import Connection
 from computeragent.client.harness_client import OPENING
-from computeragent.errors import HarnessProtocolError, NotFoundError
+from computeragent.errors import ComputerAgentError, HarnessProtocolError
 from computeragent.wire.encoding import from_json
 from computeragent.wire.requests import PermissionDecision
 
+_GONE = frozenset({"NOT_FOUND", "GONE"})
 LAST_KINDS = frozenset({"ca_done", "ca_error"})
 """The last event of a stream sums it up: ``ca_done`` with the usage, ``ca_error`` with what went wrong."""
 
@@ -77,8 +78,11 @@ class ComputerAgentServerClient:
 
     async def delete_sandbox(self, sandbox_id: str, *, save: bool = True) -> None:
         """End a sandbox; one that is gone already is fine. `save` False leaves its last snapshot out."""
-        with suppress(NotFoundError):
+        try:
             await self._wire.request("DELETE", _place(sandbox_id), params={} if save else {"save": "false"})
+        except ComputerAgentError as error:
+            if error.code not in _GONE:
+                raise
 
     async def heartbeat(self, sandbox_id: str) -> dict[str, Any]:
         """Keep an idle sandbox for another while."""
