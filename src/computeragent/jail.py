@@ -296,6 +296,11 @@ def _open_beneath(root: int, parts: list[str], flags: int) -> int:
     return _walk_open(root, parts, flags) if call is None else call(root, "/".join(parts) or ".", flags)
 
 
+def has_openat2() -> bool:
+    """Whether the kernel resolves paths beneath a directory for us; otherwise they are walked step by step."""
+    return _openat2() is not None
+
+
 @functools.cache
 def _openat2() -> Any:
     """The system call as ``(directory, path, flags) -> fd``, or None where the kernel or a filter refuses it."""

@@ -9,9 +9,10 @@ import threading
 from pathlib import Path
 
 import pytest
-
-from computeragent.substrates.bwrap import BwrapSubstrate
 from tests.substrates.conftest import Inside
+
+from computeragent.errors import ValidationError
+from computeragent.substrates.bwrap import BwrapSubstrate
 
 SECRET = "canary-6f1b0a9c"
 
@@ -103,7 +104,8 @@ def test_no_network_reaches_anything_of_the_host(inside: Inside) -> None:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         code = f"""
         import socket
-        for address in [("127.0.0.1", {server.server_port}), ("169.254.169.254", 80), ("10.0.0.1", 80), ("1.1.1.1", 53)]:
+        metadata = ("169.254.169.254", 80)
+        for address in [("127.0.0.1", {server.server_port}), metadata, ("10.0.0.1", 80), ("1.1.1.1", 53)]:
             try:
                 socket.create_connection(address, timeout=2)
                 print("reached", address)
@@ -142,7 +144,8 @@ def test_it_cannot_gain_rights_or_reach_the_kernel(inside: Inside) -> None:
             print("opened a hypervisor socket")
         except OSError as error:
             print(errno.errorcode[error.errno])
-        print([line.split()[1] for line in open("/proc/self/status") if line.startswith(("CapEff", "NoNewPrivs", "Seccomp:"))])
+        wanted = ("CapEff", "NoNewPrivs", "Seccomp:")
+        print([line.split()[1] for line in open("/proc/self/status") if line.startswith(wanted)])
         """
     )
     assert found.splitlines() == ["True True True True True", "EPERM", "['0000000000000000', '1', '2']"]
@@ -158,6 +161,13 @@ def test_programs_and_the_interpreter_work(inside: Inside) -> None:
         """
     )
     assert found.splitlines() == ["agent git", "True"]
+
+
+@pytest.mark.parametrize("target", ["/session", "/session/source/x", "/data/x", "data", "/a/../b"])
+def test_nothing_is_mounted_below_what_the_agent_can_write(target: str, tmp_path: Path) -> None:
+    binds = [{"source": tmp_path, "target": "/data", "writable": True}, {"source": tmp_path, "target": target}]
+    with pytest.raises(ValidationError, match="bind target"):
+        BwrapSubstrate(bind=binds)
 
 
 def test_more_folders_can_be_shown(inside: Inside, tmp_path: Path) -> None:

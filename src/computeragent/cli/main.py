@@ -88,6 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_sessions(commands)
     _add_agent(commands)
     _add_telemetry(commands)
+    _add_doctor(commands)
     _add_serve(commands)
     version = commands.add_parser("version", help="print versions of this package, the SDK and the Claude CLI")
     version.set_defaults(handler="agents:version")
@@ -261,6 +262,18 @@ def _add_telemetry(commands: Commands) -> None:
     replay.add_argument("--to", metavar="FILE", help="write the events to this file as lines of JSON instead")
     replay.add_argument("--timeout", type=float, default=30.0, metavar="S", help="seconds to try (default: 30)")
     replay.set_defaults(handler="telemetry:replay")
+
+
+def _add_doctor(commands: Commands) -> None:
+    doctor = commands.add_parser(
+        "doctor",
+        help="check this machine: the CLI, keys, jails, limits, network",
+        description="Look at what agents need of this machine, and say what to do about what is missing. Exits with 1 "
+        "where something that is needed is.",
+    )
+    doctor.add_argument("--json", action="store_true", help="one line of JSON per finding")
+    doctor.add_argument("--offline", action="store_true", help="do not connect to the model's provider")
+    doctor.set_defaults(handler="doctor:doctor")
 
 
 def _add_agent(commands: Commands) -> None:

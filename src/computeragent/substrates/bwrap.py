@@ -94,7 +94,7 @@ class BwrapSubstrate:
     ) -> None:
         if network not in ("none", "host"):
             raise ValidationError(f"network {network!r} is unknown", hint="There are 'none' and 'host'.")
-        self._binds = [_mount(each) for each in bind]
+        self._binds = _apart([_mount(each) for each in bind])
         self._network = network
         self._limits = Limits(memory, pids, cpus)
         self._tmp_size = tmp_size
@@ -311,8 +311,8 @@ def interpreter_paths() -> tuple[str, ...]:
 def session_mounts(workspace: Path, state_dir: Path) -> list[Mount]:
     """A session's own folders, where its engine expects them."""
     return [
-        Mount(str(workspace), f"{SESSION}/source", writable=True),
-        Mount(str(state_dir), f"{SESSION}/state", writable=True),
+        Mount(os.path.realpath(workspace), f"{SESSION}/source", writable=True),
+        Mount(os.path.realpath(state_dir), f"{SESSION}/state", writable=True),
     ]
 
 
@@ -350,10 +350,27 @@ def _memory_file(name: str, content: bytes) -> int:
     return descriptor
 
 
+def _apart(mounts: list[Mount]) -> list[Mount]:
+    """Mounts of which none is below one that can be written.
+
+    Before 0.12.0, bubblewrap follows a link on the way to a target onto the host (CVE-2026-87766). An agent can plant
+    links in folders that it can write and that outlive its jail, so nothing is ever mounted below one.
+    """
+    writable = [SESSION, *(each.target for each in mounts if each.writable)]
+    for each in mounts:
+        for above in writable:
+            if each.target == SESSION or each.target.startswith(f"{above.rstrip('/')}/"):
+                raise ValidationError(
+                    f"bind target {each.target} is below {above}, which the agent can write",
+                    hint="Show it elsewhere, such as below /data.",
+                )
+    return mounts
+
+
 def _mount(bind: Bind) -> Mount:
     if isinstance(bind, (str, Path)):
         path = Path(bind).expanduser().absolute()
-        made = Mount(str(path), str(path), writable=False)
+        made = Mount(os.path.realpath(path), str(path), writable=False)
     else:
         unknown = set(bind) - {"source", "target", "writable"}
         source = bind.get("source")
@@ -364,9 +381,9 @@ def _mount(bind: Bind) -> Mount:
             )
         path = Path(source).expanduser().absolute()
         target = str(bind.get("target") or path)
-        if not target.startswith("/"):
-            raise ValidationError(f"bind target {target!r} is not absolute", hint="Such as /data.")
-        made = Mount(str(path), target, writable=bool(bind.get("writable", False)))
+        if not target.startswith("/") or os.path.normpath(target) != target:
+            raise ValidationError(f"bind target {target!r} is no absolute path", hint="Such as /data.")
+        made = Mount(os.path.realpath(path), target, writable=bool(bind.get("writable", False)))
     if not path.exists():
         raise ValidationError(f"bind source {path} does not exist", hint="Make it, or leave it out.")
     return made
