@@ -115,3 +115,15 @@ def introspecting() -> Iterator[str]:
         threading.Thread(target=plane.serve_forever, args=(0.02,), daemon=True).start()
         yield f"http://127.0.0.1:{plane.server_port}/introspect"
         plane.shutdown()
+
+
+def test_agents_run_in_jails_where_it_is_told_to(cli: Cli) -> None:
+    with serving(cli, "--runtime", "bwrap", "--pool", "1") as (said, _):
+        line = next(line for line in said if line.startswith("try:")).removeprefix("try: ")
+        body = {"source": {"type": "inline", "manifest": {"name": "a"}}, "harness": "scripted", "message": "Hi"}
+        answer = paste(line, json.dumps(body))
+        assert "You said: Hi" in answer
+        assert '"reason":"complete"' in answer
+    refused = cli("serve", "--port", "0", "--runtime", "local", "--pool", "2")
+    assert refused.returncode == 1
+    assert "pool" in refused.stderr

@@ -220,9 +220,15 @@ def _add_serve(commands: Commands) -> None:
         help="let in whom this service vouches for as well; the secret for it is in AGENTOS_INTROSPECTION_SECRET "
         "(or the file that AGENTOS_INTROSPECTION_SECRET_FILE names)",
     )
+    serve.add_argument(
+        "--runtime",
+        action="append",
+        default=[],
+        help="where agents run, such as bwrap (default: local); of sandboxes: offer this one, may be repeated",
+    )
+    serve.add_argument("--pool", type=int, default=0, metavar="N", help="keep N places of the runtime ready")
     serve.add_argument("--no-auth", action="store_true", help="let everybody in; for loopback alone")
     sandboxes = serve.add_argument_group("with --kind sandboxes")
-    sandboxes.add_argument("--runtime", action="append", default=[], help="offer this runtime only; may be repeated")
     sandboxes.add_argument(
         "--forward-env", action="append", default=[], metavar="NAME", help="give agents this variable of the server's"
     )

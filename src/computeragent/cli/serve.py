@@ -8,11 +8,14 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from computeragent import plugins
 from computeragent.errors import MissingExtraError, ValidationError
 from computeragent.eventlog import EventLog, MemoryEventLog, RedisEventLog, SqliteEventLog
 from computeragent.eventlog.redis import LEASE
 from computeragent.logs import configure_logging
+from computeragent.protocol_types import Substrate
 from computeragent.settings import setting
+from computeragent.substrates import LocalSubstrate
 
 if TYPE_CHECKING:
     from computeragent.server.auth import Authenticate
@@ -46,6 +49,7 @@ def serve(args: argparse.Namespace) -> int:
         engines=args.engine or None,
         auth=None if token is None else known(token, args.introspect),
         log=log,
+        substrate=_substrate(args.runtime, args.pool),
         allowed_hosts=[*LOOPBACK, args.host, *args.allowed_host] if "*" not in args.allowed_host else [],
         advertise=advertise,
     )
@@ -53,6 +57,22 @@ def serve(args: argparse.Namespace) -> int:
     config = uvicorn.Config(app, host=args.host, port=args.port, log_level="warning", timeout_graceful_shutdown=10)
     uvicorn.Server(config).run()
     return 0
+
+
+def _substrate(runtimes: list[str], pool: int) -> Substrate:
+    """Where agents run: one place for all of them."""
+    if len(runtimes) > 1:
+        raise ValidationError("a harness runs its agents in one place", hint="Give --runtime once.")
+    name = runtimes[0] if runtimes else "local"
+    plugins.substrates.require(name)
+    if not pool:
+        return plugins.resolve_substrate(name)
+    if name == "local-process":
+        return LocalSubstrate(process=True, pool=pool)
+    try:
+        return plugins.substrates.create(name, {"pool": pool})
+    except (TypeError, ValidationError) as error:
+        raise ValidationError(f"runtime {name} has no pool", hint="Leave --pool out, or use bwrap.") from error
 
 
 def _log(name: str) -> EventLog:

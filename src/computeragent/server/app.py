@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from importlib import metadata
 from typing import Any
@@ -21,6 +21,7 @@ from computeragent import plugins
 from computeragent.errors import ComputerAgentError, ProtocolVersionError, ValidationError
 from computeragent.eventlog import EventLog, SharedEventLog
 from computeragent.harness import LocalHarness
+from computeragent.protocol_types import Substrate
 from computeragent.server import bodies
 from computeragent.server.auth import LOOPBACK, Authenticate, Gate
 from computeragent.server.endpoint import FILE_LIMIT, Call, Endpoint, Handler, failed, http_error, told
@@ -46,6 +47,7 @@ def create_harness_server(
     allowed_hosts: Iterable[str] = LOOPBACK,
     session_ttl: float = 3600.0,
     harness: LocalHarness | None = None,
+    substrate: str | Substrate = "local",
     advertise: str | None = None,
 ) -> Starlette:
     """The harness protocol, version `PROTOCOL_VERSION`, as an ASGI application.
@@ -59,11 +61,15 @@ def create_harness_server(
         telemetry: The pipeline that runs are told to; default the process's own.
         allowed_hosts: Host names that requests may be for; empty for any.
         session_ttl: Seconds after which a finished session that nobody uses is forgotten.
-        harness: Runs the sessions, in place of one made of `log`, `telemetry` and `audit_sinks`.
+        harness: Runs the sessions, in place of one made of `log`, `telemetry`, `audit_sinks` and `substrate`.
+        substrate: Where engines run, such as ``"bwrap"``. A pool of it is filled before the server takes requests.
         advertise: Where the other servers on the log reach this one, such as ``http://10.0.0.5:7700``.
 
     """
-    harness = harness or LocalHarness(log=log, library_mode=False, telemetry=telemetry, audit_sinks=audit_sinks)
+    placed = plugins.resolve_substrate(substrate) if isinstance(substrate, str) else plugins.substrates.check(substrate)
+    harness = harness or LocalHarness(
+        log=log, substrate=placed, library_mode=False, telemetry=telemetry, audit_sinks=audit_sinks
+    )
     offered = frozenset(engines or plugins.engines.names())
     for name in offered:
         plugins.engines.require(name)
@@ -73,7 +79,8 @@ def create_harness_server(
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
-        async with replicas.watching(sessions) if replicas is not None else nullcontext():
+        watching = replicas.watching(sessions) if replicas is not None else nullcontext()
+        async with _pool(placed), watching:
             reaper = asyncio.create_task(sessions.reap())
             try:
                 yield
@@ -94,6 +101,11 @@ def create_harness_server(
 
 
 ComputerAgentServer = create_harness_server
+
+
+def _pool(substrate: Substrate) -> AbstractAsyncContextManager[Any]:
+    """The substrate's pool for as long as the server runs, where it has one."""
+    return substrate if isinstance(substrate, AbstractAsyncContextManager) else nullcontext()
 
 
 def _replicas(log: EventLog, advertise: str | None) -> Replicas | None:
