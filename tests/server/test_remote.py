@@ -3,17 +3,40 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse
+from starlette.routing import Mount
 
 from computeragent import ComputerAgent, EngineError
 from computeragent.client import HarnessClient
 from computeragent.engines.scripted import ScriptedEngine
-from computeragent.errors import HarnessProtocolError, NotRemotableError, UnknownEngineError, ValidationError
+from computeragent.errors import (
+    HarnessProtocolError,
+    InsufficientPermissionError,
+    NotFoundError,
+    NotRemotableError,
+    ProtocolVersionError,
+    StoreError,
+    UnauthorizedError,
+    UnknownEngineError,
+    ValidationError,
+)
+from computeragent.server import bearer, create_harness_server
+from computeragent.telemetry.pipeline import Pipeline
+from computeragent.telemetry.trace_context import asked_in
 from computeragent.wire.events import CaSessionEnded
+from loopback import loopback
 
 from .conftest import TOKEN, Server, serving
 
@@ -225,3 +248,269 @@ async def test_the_environment_names_the_server_unless_the_caller_does(
         async with ComputerAgent(source=tmp_path, **given) as agent:
             await agent.chat("hi")
             assert (await server.client.get("/v1/sessions")).json()["sessions"] == []
+
+
+# ── What goes wrong on the way ──
+
+
+class Losing:
+    """A proxy that takes requests on, and loses the answers to some: the server has done it, the client cannot know."""
+
+    def __init__(self, port: int, lose: bytes, times: int) -> None:
+        self._port, self._lose, self.left = port, lose, times
+        self.seen = 0
+
+    async def __aenter__(self) -> str:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._port)
+        losing = asyncio.Event()
+
+        async def up() -> None:
+            while data := await reader.read(65536):
+                if data.startswith(self._lose):
+                    self.seen += 1
+                    if self.left > 0:
+                        self.left -= 1
+                        losing.set()
+                up_writer.write(data)
+            up_writer.close()
+
+        async def down() -> None:
+            while data := await up_reader.read(65536):
+                if losing.is_set():
+                    writer.transport.abort()
+                    return
+                writer.write(data)
+            writer.close()
+
+        with suppress(ConnectionError):
+            await asyncio.gather(up(), down())
+
+
+def port_of(url: str) -> int:
+    return int(url.rpartition(":")[2])
+
+
+async def test_a_session_whose_answer_was_lost_is_opened_once(server: Server) -> None:
+    losing = Losing(port_of(server.url), b"POST /v1/sessions HTTP", 2)
+    async with losing as url, remote(server, [{"text": "One."}], harness_url=url) as agent:
+        assert (await agent.chat("first")).text == "One."
+        assert len((await server.client.get("/v1/sessions")).json()["sessions"]) == 1
+    assert losing.seen == 3
+
+
+async def test_a_message_whose_answer_was_lost_is_said_once(server: Server) -> None:
+    losing = Losing(port_of(server.url), b"POST /v1/sessions/", 2)
+    async with losing as url, remote(server, [{"text": "One."}], [{"text": "Two."}], harness_url=url) as agent:
+        assert (await agent.chat("first")).text == "One."
+        assert (await agent.chat("second")).text == "Two."  # the script's second turn: the first was said once
+    assert losing.seen == 4
+
+
+async def test_a_send_that_fails_raises_and_the_session_goes_on() -> None:
+    served = create_harness_server(auth=bearer([TOKEN]))
+    refusing = False
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if refusing and scope["type"] == "http" and scope["path"].endswith("/messages"):
+            answer = JSONResponse({"error": {"code": "STORE_FAILED", "message": "the disk is full"}}, 500)
+            await answer(scope, receive, send)
+        else:
+            await served(scope, receive, send)
+
+    where = {"harness_token": TOKEN, "harness_kind": "protocol", "engine": "scripted", "source": SOURCE}
+    async with loopback(app) as url, ComputerAgent(harness_url=url, **where) as agent:
+        first = await agent.chat("first")
+        refusing = True
+        handle = agent.chat("second")
+        for _ in range(2):  # a failed handle fails every time
+            with pytest.raises(StoreError, match="the disk is full"):
+                await handle
+        refusing = False
+        third = await agent.chat("third")
+        assert (third.text, third.session_id) == ("You said: third", first.session_id)
+
+
+async def test_breaking_out_of_a_turn_leaks_nothing_into_the_next(server: Server) -> None:
+    turns = [[{"text": "One."}, {"delay": 60}, {"text": "late"}], [{"text": "Two."}]]
+    async with remote(server, *turns) as agent:
+        async for event in agent.chat("one"):
+            if event.kind == "sdk_message":
+                break
+        said = b"".join([bytes(event.raw) async for event in agent.chat("two") if event.kind == "sdk_message"])
+    assert b"Two." in said
+    assert b"One." not in said
+    assert b"late" not in said
+
+
+async def test_first_chats_at_once_share_one_session(server: Server) -> None:
+    async with remote(server) as agent:
+        results = await asyncio.gather(*(agent.chat(f"say {number}") for number in range(8)))
+        assert sorted(result.text for result in results) == [f"You said: say {number}" for number in range(8)]
+        assert len({result.session_id for result in results}) == 1
+        assert len((await server.client.get("/v1/sessions")).json()["sessions"]) == 1
+
+
+async def test_an_opening_that_is_cancelled_leaves_no_session_behind(server: Server) -> None:
+    for wait in (0.0, 0.001, 0.005, 0.02, 0.05):
+        agent = remote(server, [{"delay": 60}])
+        task = asyncio.ensure_future(agent.chat("go").result())
+        await asyncio.sleep(wait)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await agent.dispose()
+        assert (await server.client.get("/v1/sessions")).json()["sessions"] == [], wait
+
+
+async def test_a_turn_that_is_cancelled_while_it_streams_leaves_no_session_behind(server: Server) -> None:
+    async def talk() -> None:
+        async with remote(server, [{"delay": 60}]) as agent:
+            async for event in agent.chat("go"):
+                if event.kind == "ca_turn_started":
+                    streaming.set()
+
+    streaming = asyncio.Event()
+    task = asyncio.create_task(talk())
+    await streaming.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (await server.client.get("/v1/sessions")).json()["sessions"] == []
+
+
+@contextmanager
+def a_process_that_serves(port: int, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """`computeragent serve` on a port, ready; killed at the end if it still runs."""
+    command = [sys.executable, "-m", "computeragent", "serve", "--port", str(port), "--event-log", "memory"]
+    environment = {**os.environ, "COMPUTERAGENT_HOME": str(folder), "COMPUTERAGENT_SERVER_TOKEN": TOKEN}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    try:
+        while True:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            assert process.poll() is None
+            time.sleep(0.05)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def test_a_server_that_is_killed_and_started_anew_in_the_middle_of_a_turn_is_an_error(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    where = {"harness_url": f"http://127.0.0.1:{port}", "harness_token": TOKEN, "harness_kind": "protocol"}
+    with a_process_that_serves(port, tmp_path) as process:
+        agent = ComputerAgent(source=SOURCE, engine="scripted", options={"script": [[{"delay": 60}]]}, **where)
+        handle = agent.chat("go")
+        reading = aiter(handle)
+        while (await anext(reading)).kind != "ca_turn_started":
+            pass
+        process.kill()
+    with a_process_that_serves(port, tmp_path):
+        async with asyncio.timeout(30):
+            with pytest.raises(HarnessProtocolError, match="was started anew"):
+                await handle
+        await agent.dispose()
+
+
+async def test_a_session_that_the_server_does_not_know_any_more_is_told_in_plain_words(server: Server) -> None:
+    client = HarnessClient(base_url=server.url, token=TOKEN)
+    with pytest.raises(HarnessProtocolError, match=r"is not at .* any more"):
+        async for _ in client.stream_events("sess_gone", 5):
+            pass
+    with pytest.raises(NotFoundError):
+        await client.session("sess_gone")
+    await client.aclose()
+
+
+async def test_an_agent_is_disposed_of_though_its_server_is_gone(tmp_path: Path) -> None:
+    async with serving(tmp_path) as server:
+        agent = remote(server, [{"text": "One."}])
+        await agent.chat("first")
+    async with asyncio.timeout(30):
+        await agent.dispose()
+
+
+async def test_a_server_of_another_version_is_refused(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    from computeragent.client import harness_client
+
+    client = HarnessClient(base_url=server.url, token=TOKEN)
+    monkeypatch.setattr(harness_client, "PROTOCOL_VERSION", "2")
+    with pytest.raises(ProtocolVersionError, match="speaks protocol version 2, the server '1'"):
+        await client.create_session(server.body(streamingInput=True))
+    assert (await server.client.get("/v1/sessions")).json()["sessions"] == []  # what it opened is closed
+    newer = HarnessClient(base_url=server.url, token=TOKEN)
+    with pytest.raises(ProtocolVersionError) as caught:
+        await newer.create_session(server.body(streamingInput=True))
+    assert isinstance(caught.value, HarnessProtocolError)
+    await client.aclose()
+    await newer.aclose()
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "told"),
+    [
+        (PlainTextResponse("no", 401), UnauthorizedError, "HTTP 401"),
+        (JSONResponse({"error": {"code": "UNAUTHORIZED"}}, 401), UnauthorizedError, "UNAUTHORIZED"),
+        (PlainTextResponse("no", 403), InsufficientPermissionError, "HTTP 403"),
+        (JSONResponse({"error": {"code": "NEW_CODE", "message": "m"}}, 418), HarnessProtocolError, "m"),
+        (RedirectResponse("http://127.0.0.1:1/elsewhere", 307), HarnessProtocolError, "HTTP 307"),
+        (PlainTextResponse("<html>", 200), HarnessProtocolError, "not JSON"),
+        (JSONResponse({}, 200), HarnessProtocolError, "did not say which session"),
+    ],
+)
+async def test_answers_of_others_are_clear_errors(answer: Any, error: Any, told: str) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await answer(scope, receive, send)
+
+    async with loopback(Starlette(routes=[Mount("/", app)])) as url:
+        agent = ComputerAgent(
+            source=SOURCE, engine="scripted", harness_url=url, harness_kind="protocol", harness_token=TOKEN
+        )
+        with pytest.raises(error, match=told) as caught:
+            await agent.chat("x")
+        assert caught.value.hint or caught.value.code == "NEW_CODE"
+        assert TOKEN not in f"{caught.value.message} {caught.value.hint}"
+        await agent.dispose()
+
+
+async def test_a_run_there_joins_the_trace_of_its_caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[Any] = []
+
+    class Sink:
+        async def emit(self, event: Any) -> None:
+            heard.append(event)
+
+        async def flush(self, timeout: float = 5.0) -> None: ...
+        async def aclose(self) -> None: ...
+
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    pipeline = Pipeline(sinks=[Sink()])
+    async with serving(tmp_path, telemetry=pipeline) as server, remote(server, [{"text": "One."}]) as agent:
+        with asked_in(f"00-{trace}-00f067aa0ba902b7-01"):
+            await agent.chat("go")
+    await pipeline.aclose()
+    started = next(event for event in heard if event.kind == "turn_started")
+    assert trace in str(started.to_dict() if hasattr(started, "to_dict") else started)
+
+
+async def test_a_run_there_is_told_here_as_well_when_a_pipeline_is_given(server: Server) -> None:
+    heard: list[Any] = []
+
+    class Sink:
+        def emit(self, event: Any) -> None:
+            heard.append(event)
+
+    async with remote(server, [{"text": "One."}], audit_sinks=[Sink()], agent_id="triage") as agent:
+        await agent.chat("go")
+    assert {"turn_started", "session_ended"} <= {getattr(event, "kind", None) for event in heard}

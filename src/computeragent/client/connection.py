@@ -18,7 +18,7 @@ from computeragent.errors import (
     told,
 )
 from computeragent.logs import Logger
-from computeragent.telemetry.trace_context import current_parent
+from computeragent.telemetry.trace_context import traceparent
 from computeragent.wire.encoding import from_json, to_json
 from computeragent.wire.sse import Frame, SseDecoder
 
@@ -57,9 +57,8 @@ class Connection:
 
     def headers(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         """What every request carries: who asks, and the trace that the caller is in."""
-        parent = current_parent()
-        trace = {} if parent is None else {"traceparent": f"00-{parent.trace_id}-{parent.span_id}-{parent.sampled:02x}"}
-        return self._headers | trace | dict(more or {})
+        span = traceparent()
+        return self._headers | ({} if span is None else {"traceparent": span}) | dict(more or {})
 
     async def request(self, method: str, path: str, *, again: bool = False, **how: Any) -> httpx2.Response:
         """One request. Raises the error that the server told, `HarnessProtocolError` for what is none of ours.

@@ -17,6 +17,7 @@ from computeragent.errors import ComputerAgentError, HttpError, NotFoundError, T
 from computeragent.logs import Logger
 from computeragent.server.auth import Principal
 from computeragent.server.errors import respond
+from computeragent.telemetry.trace_context import asked_in
 from computeragent.wire.encoding import clean_json, to_json
 
 MAX_BODY = 16 * 1024 * 1024
@@ -81,7 +82,8 @@ class Endpoint:
             call.raw = await read_body(request, self.max_body)
         if self.body is not None:
             call.body = decoded(call.raw, self.body)
-        answer = await self.handler(call)
+        with asked_in(request.headers.get("traceparent")):
+            answer = await self.handler(call)
         return answer if isinstance(answer, Response) else json_response(answer, self.status)
 
 

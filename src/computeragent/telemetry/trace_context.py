@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -27,6 +28,9 @@ class Parent(NamedTuple):
     sampled: bool = True
 
 
+_asked_in: ContextVar[Parent | None] = ContextVar("computeragent_asked_in", default=None)
+
+
 def ids_of(event_id: str) -> tuple[str, str]:
     """The trace id (32 hex digits) and root span id (16) of the turn that an event starts. Always the same for it."""
     digest = hashlib.blake2b(event_id.encode(), digest_size=16, person=b"ca-trace").hexdigest()
@@ -40,13 +44,32 @@ def span_id_of(event_id: str, role: str) -> str:
 
 
 def current_parent() -> Parent | None:
-    """The span that the caller is in: the current one of OpenTelemetry, else the one of ``TRACEPARENT``, else None."""
+    """The span that the caller is in, or None.
+
+    The current one of OpenTelemetry, else the one that the request under way named, else the one of ``TRACEPARENT``.
+    """
     trace = sys.modules.get("opentelemetry.trace")  # whoever has a span has imported it
     if trace is not None:
         context: Any = trace.get_current_span().get_span_context()
         if context.is_valid:
             return Parent(f"{context.trace_id:032x}", f"{context.span_id:016x}", bool(context.trace_flags.sampled))
-    return parse_traceparent(os.environ.get("TRACEPARENT", ""))
+    return _asked_in.get() or parse_traceparent(os.environ.get("TRACEPARENT", ""))
+
+
+@contextmanager
+def asked_in(traceparent: str | None) -> Generator[None, None, None]:
+    """What is done inside is asked for by the span that this header names, where it names one."""
+    token = _asked_in.set(parse_traceparent(traceparent or ""))
+    try:
+        yield
+    finally:
+        _asked_in.reset(token)
+
+
+def traceparent() -> str | None:
+    """The header that tells a server which span asks, where the caller is in one."""
+    parent = current_parent()
+    return None if parent is None else f"00-{parent.trace_id}-{parent.span_id}-{parent.sampled:02x}"
 
 
 def parse_traceparent(header: str) -> Parent | None:
