@@ -180,6 +180,12 @@ from computeragent.claude.client import (
 from computeragent.claude.query import (
     query as query,
 )
+from computeragent.client.harness_client import (
+    HarnessClient as HarnessClient,
+)
+from computeragent.client.server_client import (
+    ComputerAgentServerClient as ComputerAgentServerClient,
+)
 from computeragent.errors import (
     ComputerAgentError as ComputerAgentError,
     EngineError as EngineError,
