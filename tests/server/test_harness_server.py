@@ -271,3 +271,12 @@ async def test_the_document_has_every_route(server: Server) -> None:
     assert document["openapi"] == "3.1.0"
     assert set(document["paths"]["/v1/sessions/{session_id}/fs/file"]) == {"get", "put", "delete"}
     assert "OpenSession" in document["components"]["schemas"]
+
+
+async def test_the_routes_are_a_page_for_people(server: Server) -> None:
+    page = await server.client.get("/docs", headers={"authorization": ""})
+    assert page.headers["content-type"].startswith("text/html")
+    for expected in ("/v1/sessions/{session_id}/events", 'href="#OpenSession"', 'id="OpenSession"', "Last-Event-ID"):
+        assert expected in page.text
+    assert "http://" not in page.text.replace("http://www.w3.org", "")
+    assert "https://" not in page.text

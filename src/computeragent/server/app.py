@@ -34,7 +34,7 @@ from computeragent.telemetry.audit import AuditSink
 from computeragent.telemetry.pipeline import Pipeline
 from computeragent.wire.events import PROTOCOL_VERSION
 
-PUBLIC = ("/health", "/v1/health")
+PUBLIC = ("/health", "/v1/health", "/docs", "/v1/openapi.json")
 
 
 def create_harness_server(
@@ -209,7 +209,14 @@ async def _health(engines: Sequence[str], call: Call) -> bodies.Health:
 
 
 def _documents(endpoints: Sequence[Endpoint]) -> list[Route]:
-    async def openapi(_: Request) -> Response:
-        return Response(document(endpoints), media_type="application/json")
+    described = document(endpoints)
 
-    return [Route("/v1/openapi.json", openapi, methods=["GET"])]
+    async def openapi(_: Request) -> Response:
+        return Response(described, media_type="application/json")
+
+    async def docs(_: Request) -> Response:
+        from computeragent.server.api_page import page
+
+        return Response(page(described, "/v1/openapi.json"), media_type="text/html")
+
+    return [Route("/v1/openapi.json", openapi, methods=["GET"]), Route("/docs", docs, methods=["GET"])]
