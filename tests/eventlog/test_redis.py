@@ -95,7 +95,7 @@ def write(channel: Channel, messages: int = 3, *, end: bool = True) -> None:
 
 async def let_lapse(redis: RedisServer, log: RedisEventLog, prefix: str) -> None:
     """Redis lets a lease expire, as if its holder had been asleep."""
-    assert redis.command("del", f"{prefix}:lease:{log.mark}") == "1"
+    assert redis.command("del", f"{prefix}:1:lease:{log.mark}") == "1"
 
 
 # ── One writer ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -270,7 +270,7 @@ async def test_when_redis_stays_away_the_channel_breaks_and_says_so():
         reader = asyncio.create_task(drain(channel.stream()))
         server.stop()
         channel.append(said())
-        with pytest.raises(EventLogUnavailableError, match="the event log in Redis at .* cannot be used") as caught:
+        with pytest.raises(EventLogUnavailableError, match=r"the event log in Redis at .* cannot be used") as caught:
             await channel.flush()
         assert (caught.value.code, caught.value.status) == ("EVENT_LOG_UNAVAILABLE", 503)
         with pytest.raises(EventLogUnavailableError):
@@ -354,7 +354,7 @@ async def test_a_copy_streams_as_the_original_does(make: Make):
     found = await asyncio.gather(*readers)
     assert found[:4] == found[4:]
     assert [recorded.id for recorded in found[5]] == list(range(312))
-    assert [recorded.id for recorded in found[4]][0] == 6
+    assert found[4][0].id == 6
     assert await drain((await other.follow("s")).stream(311)) == []
     with pytest.raises(NotFoundError):
         await other.follow("nobody")
@@ -480,7 +480,7 @@ async def test_a_deleted_session_is_gone_and_its_id_begins_anew(make: Make):
 async def test_a_session_that_was_opened_and_never_written_leaves_no_trace(redis: RedisServer, prefix: str, make: Make):
     log = make()
     await log.release(await log.open("s"))
-    assert redis.command("keys", f"{prefix}:session:*") == ""
+    assert redis.command("keys", f"{prefix}:1:session:*") == ""
 
 
 # ── Set up ──────────────────────────────────────────────────────────────────────────────────────────────────

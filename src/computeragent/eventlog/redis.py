@@ -41,6 +41,7 @@ _LAST_READERS = 30_000  # milliseconds that a deleted session stays for who read
 _RESERVED = 3_600_000
 _ANSWERS_KEPT = 24 * 3_600_000
 _PAUSE = 0.1
+_SCHEMA_VERSION = 1  # part of every key: versions that differ do not see each other's sessions
 _CATCH_UP = 512
 
 _summaries = msgspec.json.Decoder(SessionSummary)
@@ -78,7 +79,7 @@ class RedisEventLog:
     ) -> None:
         self._owner = Owner()
         self._link = RedisLink(url)
-        self._prefix = prefix
+        self._prefix = prefix = f"{prefix}:{_SCHEMA_VERSION}"
         self._keep_finished = int((keep_finished or 0) * 1000)
         self._retention = retention
         self._patience = patience
@@ -216,11 +217,9 @@ class RedisEventLog:
         """See `SharedEventLog.unreserve`."""
         await self._run(scripts.UNRESERVE, session_id)
 
-    async def describe(self, session_id: str, about: bytes) -> None:
+    async def describe(self, session_id: str, principal: str, about: bytes) -> None:
         """See `SharedEventLog.describe`."""
-        entry = await self.look_up(session_id)
-        if entry is not None:
-            await self._run(scripts.DESCRIBE, session_id, self.mark, about, self._list_of(entry.principal))
+        await self._run(scripts.DESCRIBE, session_id, self.mark, principal, about, self._list_of(principal))
 
     async def look_up(self, session_id: str) -> Entry | None:
         """See `SharedEventLog.look_up`."""

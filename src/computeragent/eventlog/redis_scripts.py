@@ -194,14 +194,16 @@ return 1
 """
 )
 
-DESCRIBE = (  # prefix, id, mark, about, the principal's list
+DESCRIBE = (  # prefix, id, mark, principal, about, the principal's list
     """
 local P, id = ARGV[1], ARGV[2]
 local key = P..':session:'..id
 if redis.call('HGET', key, 'ran_on') ~= ARGV[3] then return 0 end
-redis.call('HSET', key, 'about', ARGV[4], 'listed', ARGV[5])
+redis.call('HSETNX', key, 'principal', ARGV[4])
+if redis.call('HGET', key, 'principal') ~= ARGV[4] then return 0 end
+redis.call('HSET', key, 'about', ARGV[5], 'listed', ARGV[6])
 local now = redis.call('TIME')
-redis.call('ZADD', ARGV[5], tonumber(now[1]) + tonumber(now[2]) / 1000000, id)
+redis.call('ZADD', ARGV[6], tonumber(now[1]) + tonumber(now[2]) / 1000000, id)
 return 1
 """
 )

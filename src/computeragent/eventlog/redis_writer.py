@@ -29,6 +29,7 @@ from computeragent.wire.events import (
 
 _BATCH_EVENTS = 512
 _BATCH_BYTES = 4 * 1024 * 1024
+_ROUND_BYTES = 16 * 1024 * 1024
 _FIRST_PAUSE = 0.02
 _LONGEST_PAUSE = 1.0
 _log = Logger("eventlog")
@@ -105,8 +106,9 @@ class RedisWriter:
                 pause = min(_LONGEST_PAUSE, pause * 2)
 
     def _gathered(self) -> dict[Channel, list[Append]]:
-        """What each channel has waiting, up to a batch."""
+        """What waits, up to a batch per channel and a round for all; who is served goes to the end of the line."""
         found: dict[Channel, list[Append]] = {}
+        total = 0
         for channel, queue in self._queues.items():
             size = 0
             for item in islice(queue, _BATCH_EVENTS):
@@ -114,6 +116,11 @@ class RedisWriter:
                 size += len(item.recorded.data)
                 if size > _BATCH_BYTES:
                     break
+            total += size
+            if total > _ROUND_BYTES:
+                break
+        for channel in found:
+            self._queues[channel] = self._queues.pop(channel)
         return found
 
     async def _commit(self, batches: dict[Channel, list[Append]]) -> bool:

@@ -59,8 +59,8 @@ class SharedEventLog(EventLog, Protocol):
         """Take a reservation back that nothing came of."""
         ...
 
-    async def describe(self, session_id: str, about: bytes) -> None:
-        """Say what others need to know of a session that this server has opened, and list it for its principal."""
+    async def describe(self, session_id: str, principal: str, about: bytes) -> None:
+        """Say what others need to know of a session that this server has opened for a principal, and list it."""
         ...
 
     async def look_up(self, session_id: str) -> Entry | None:

@@ -83,9 +83,9 @@ class Replicas:
         if not await self.log.reserve(session_id, principal.id):
             raise NotFoundError(f"session {session_id} not found", hint="Choose another session id.")
 
-    async def opened(self, session_id: str, started: CaSessionStarted) -> None:
+    async def opened(self, session_id: str, principal: Principal, started: CaSessionStarted) -> None:
         """Say what the others need to know."""
-        await self.log.describe(session_id, to_json(started))
+        await self.log.describe(session_id, principal.id, to_json(started))
 
     async def deleted(self, session_id: str) -> None:
         """A session is forgotten."""

@@ -230,7 +230,7 @@ class Sessions:
                 stream.close()
             assert isinstance(first, CaSessionStarted)
             if replicas is not None:
-                await replicas.opened(session_id, first)
+                await replicas.opened(session_id, principal, first)
         except BaseException:
             await session.close()
             raise
