@@ -28,6 +28,7 @@ from computeragent.credentials import Provider, Route
 from computeragent.errors import SubstrateError
 from computeragent.logs import Logger
 from computeragent.substrates.relay import Relay
+from computeragent.substrates.unix_transport import UnixTransport
 
 BOOT_TIMEOUT = 30.0
 """Seconds that a sandbox may take to start."""
@@ -66,7 +67,7 @@ class EngineHost:
         self._said: deque[str] = deque(maxlen=_STDERR_LINES)
         self._reading = asyncio.create_task(self._read_stderr())
         self._closed = False
-        self._http = httpx2.AsyncClient(transport=httpx2.AsyncHTTPTransport(uds=str(folder / "host")), timeout=60.0)
+        self._http = httpx2.AsyncClient(transport=UnixTransport(str(folder / "host")), timeout=60.0)
         self.harness = RemoteHarness(
             HarnessClient(base_url="http://engine-host", client=self._http, patience=_PATIENCE)
         )
