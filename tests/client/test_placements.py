@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from computeragent import ComputerAgent, PermissionDecision, PermissionRequest
-from computeragent.errors import UnknownCallError
+from computeragent.errors import NotRemotableError, UnknownCallError
 
 from .conftest import TOKEN, scripted
 
@@ -114,8 +114,10 @@ async def test_what_nobody_answers_in_time_is_denied(where: dict[str, Any]) -> N
         await asyncio.Event().wait()
         return True
 
-    if where.get("harness_kind") == "server":
-        pytest.skip("a sandbox server has a time limit of its own: tests/server/sandboxes")
     settings = scripted([LS, {"text": "done"}], on_tool_call=never, approval_timeout=0.2, **where)
+    if where.get("harness_kind") == "server":
+        with pytest.raises(NotRemotableError, match="approval_timeout"):  # that wire carries none: told, not ignored
+            ComputerAgent(**settings)
+        return
     async with ComputerAgent(**settings) as agent:
         assert await decisions(agent) == [("deny", "nobody answered within 0.2 s")]

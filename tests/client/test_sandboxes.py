@@ -22,6 +22,7 @@ from computeragent.server import bearer
 from computeragent.server.sandboxes import create_sandbox_server
 from loopback import loopback
 from puppets import until
+from server.test_remote import Wire
 
 from .conftest import TOKEN, scripted
 from .older_sandboxes import OlderServer
@@ -313,3 +314,17 @@ def test_both_clients_are_at_hand() -> None:
     assert computeragent.HarnessClient.__name__ == "HarnessClient"
     assert "secret" not in repr(ComputerAgentServerClient(base_url="http://h", token="secret"))
     assert SandboxHarness is not None
+
+
+async def test_a_lost_stream_is_read_on_where_the_server_has_one_for_it(sandbox_server: str) -> None:
+    turn = [*({"text": f"line {number}"} for number in range(30)), {"delay": 0.2}, {"text": "the end"}]
+    for cut in (900, 1500, 2600, 4000):
+        wire = Wire(int(sandbox_server.rpartition(":")[2]))
+        wire.cut_after = [cut]
+        url = await wire.start()
+        async with boxed(url, turn) as agent:
+            said = [event.payload async for event in agent.chat("go") if event.kind == "sdk_message"]
+        await wire.stop()
+        assert wire.cut_after == []
+        lines = [block["text"] for each in said if each["type"] == "assistant" for block in each["message"]["content"]]
+        assert lines == [*(f"line {number}" for number in range(30)), "the end"]

@@ -29,6 +29,7 @@ BUSY_FOR = 60.0
 """Seconds that a turn waits for a sandbox that is busy with another one."""
 _GONE = frozenset({"GONE", "NOT_FOUND"})
 _PAUSE = 0.5
+_PAUSES = (0.1, 0.4, 1.5, 4.0)
 _IDLE_TTL = 600_000.0
 _log = Logger("client")
 
@@ -210,7 +211,8 @@ class SandboxSession:
             try:
                 return await self._read(turn, self._client.chat(self.sandbox_id, turn.said(), taken=turn.accept))
             except ComputerAgentError as error:
-                if turn.accepted and error.code == HarnessProtocolError.code and turn.last_id is not None:
+                has_a_place = turn.last_id is not None or not self._channel.live
+                if turn.accepted and error.code == HarnessProtocolError.code and has_a_place:
                     return await self._resume(turn, error)
                 if error.code != "BUSY" or turn.accepted or asyncio.get_running_loop().time() > until:
                     raise
@@ -218,17 +220,21 @@ class SandboxSession:
 
     async def _resume(self, turn: Turn, lost: ComputerAgentError) -> None:
         """Read on after the last event, where the server has a stream for it. Raises `lost` where it does not."""
-        for pause in (0.1, 0.4, 1.5, 4.0):
-            _log.info("stream_reconnects", sandbox=self.sandbox_id, after=turn.last_id, reason=lost.message)
-            await asyncio.sleep(pause)
+        pauses = deque(_PAUSES)
+        while pauses:
+            after = turn.last_id
+            _log.info("stream_reconnects", sandbox=self.sandbox_id, after=after, reason=lost.message)
+            await asyncio.sleep(pauses.popleft())
             try:
-                events = self._client.sandbox_events(self.sandbox_id, after=turn.last_id)
-                await self._read(turn, events, resumed=True)
+                return await self._read(turn, self._client.sandbox_events(self.sandbox_id, after=after), resumed=True)
             except HarnessProtocolError:
-                continue
+                if turn.last_id != after:
+                    pauses = deque(_PAUSES)
+            except NotFoundError:
+                if after is not None:
+                    raise lost from None  # it has no such stream; else its engine may not have started yet
             except ComputerAgentError:
                 raise lost from None
-            return
         raise lost
 
     async def _read(self, turn: Turn, events: AsyncGenerator[dict[str, Any]], *, resumed: bool = False) -> None:
