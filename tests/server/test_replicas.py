@@ -35,12 +35,15 @@ LONG = [{"text": f"line {number}"} for number in range(5)] + [{"delay": 60}]
 
 
 @asynccontextmanager
-async def replica(log: RedisEventLog, folder: Path, name: str, advertise: str | None = None) -> AsyncIterator[Server]:
+async def replica(
+    log: RedisEventLog, folder: Path, name: str, advertise: str | None = None, **settings: Any
+) -> AsyncIterator[Server]:
     """A server in this process, with folders of its own."""
     listener = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     harness = LocalHarness(log=log, library_mode=False, work=folder / name)
-    app = create_harness_server(harness=harness, auth=bearer([TOKEN, OTHER]), advertise=advertise or url)
+    settings = {"auth": bearer([TOKEN, OTHER])} | settings
+    app = create_harness_server(harness=harness, advertise=advertise or url, **settings)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2))
     running = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started:
@@ -313,6 +316,31 @@ async def test_a_chat_that_ends_leaves_nothing_on_either(pair: tuple[Server, Ser
     while (await a.client.get("/v1/sessions")).json()["sessions"]:
         await asyncio.sleep(0.01)
     assert (await b.client.get("/v1/sessions/c")).status_code == 404
+
+
+async def test_a_session_that_its_server_has_let_go_of_is_still_read_from_the_log(
+    redis: RedisServer, prefix: str, tmp_path: Path
+) -> None:
+    async with AsyncExitStack() as stack:
+        a, b = [
+            await stack.enter_async_context(
+                replica(RedisEventLog(redis.url, prefix=prefix), tmp_path, name, session_ttl=0.1, auth=None)
+            )
+            for name in "ab"
+        ]
+        session = await a.open(sessionId="s")
+        await b.client.post("/v1/sessions/s/end-input")
+        await eventually(b, session, "completed")
+        for server in (a, b):
+            while (await server.client.get("/v1/sessions/s/fs/tree")).status_code != 404:
+                await asyncio.sleep(0.02)
+            assert (await state_of(server, session))["status"] == "completed"
+            assert (await server.events(session))[-1]["kind"] == "ca_session_ended"
+            message = {"message": {"role": "user", "content": "x"}}
+            late = await server.client.post("/v1/sessions/s/messages", json=message)
+            assert late.json()["error"]["code"] == "SESSION_ENDED"
+        assert (await b.client.delete("/v1/sessions/s")).json() == {"ok": True}
+        assert (await a.client.get("/v1/sessions/s")).status_code == 404
 
 
 # ── Whose it is ─────────────────────────────────────────────────────────────────────────────────────────────
