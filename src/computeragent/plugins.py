@@ -121,6 +121,7 @@ stores = Registry(
         "memory": "computeragent.stores.memory:shared_memory_store",
         "file": "computeragent.stores.file:FileSessionStore",
         "sqlite": "computeragent.stores.sqlite:SqliteSessionStore",
+        "postgres": "computeragent.stores.postgres:PostgresSessionStore",
     },
 )
 identity_loaders = Registry(

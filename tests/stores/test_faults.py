@@ -17,8 +17,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from computeragent.errors import StoreError
-from computeragent.stores import FileSessionStore, SqliteSessionStore
+from computeragent.errors import StoreError, ValidationError
+from computeragent.stores import FileSessionStore, PostgresSessionStore, SqliteSessionStore
 
 from .conftest import KEY, entry
 
@@ -26,9 +26,9 @@ pytestmark = pytest.mark.anyio
 
 WRITER = """
 import asyncio, itertools, sys
-from computeragent.stores import FileSessionStore, SqliteSessionStore
+from computeragent.stores import FileSessionStore, PostgresSessionStore, SqliteSessionStore
 kind, where, name, count = sys.argv[1:]
-store = FileSessionStore(where) if kind == "file" else SqliteSessionStore(where)
+store = {"file": FileSessionStore, "sqlite": SqliteSessionStore, "postgres": PostgresSessionStore}[kind](where)
 key = {"project_key": "proj", "session_id": "sess"}
 async def main():
     for batch in range(int(count)):
@@ -41,7 +41,12 @@ asyncio.run(main())
 
 
 def start_writer(store, name, count=10**9):
-    kind, where = ("file", store.root) if isinstance(store, FileSessionStore) else ("sqlite", store._given_path)
+    if isinstance(store, PostgresSessionStore):
+        kind, where = "postgres", store._url
+    elif isinstance(store, FileSessionStore):
+        kind, where = "file", store.root
+    else:
+        kind, where = "sqlite", store._given_path
     return subprocess.Popen(
         [sys.executable, "-c", WRITER, kind, where, name, str(count)], stdout=subprocess.PIPE, text=True
     )
@@ -107,8 +112,8 @@ def test_a_store_works_on_both_sides_of_a_fork(make_durable_store):
     assert [e["uuid"] for e in anyio.run(store.load, KEY)] == ["before", "child", "parent"]
 
 
-async def test_a_full_disk_is_a_store_error_and_loses_nothing(make_durable_store):
-    store = make_durable_store()
+async def test_a_full_disk_is_a_store_error_and_loses_nothing(make_local_store):
+    store = make_local_store()
     await store.append(KEY, [entry("a")])
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))
@@ -120,14 +125,14 @@ async def test_a_full_disk_is_a_store_error_and_loses_nothing(make_durable_store
     assert error.value.hint == "Free some disk space."
     assert await store.load(KEY) == [entry("a")]
     await store.append(KEY, [entry("b")])
-    assert await make_durable_store().load(KEY) == [entry("a"), entry("b")]
+    assert await make_local_store().load(KEY) == [entry("a"), entry("b")]
 
 
-async def test_files_are_private_to_the_user(make_durable_store, tmp_path):
+async def test_files_are_private_to_the_user(make_local_store, tmp_path):
     before = os.umask(0)
     try:
-        await make_durable_store().append(KEY, [entry("a")])
-        await make_durable_store().append({**KEY, "subpath": "x/y"}, [entry("a")])
+        await make_local_store().append(KEY, [entry("a")])
+        await make_local_store().append({**KEY, "subpath": "x/y"}, [entry("a")])
         modes = {path.is_dir(): stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")}
     finally:
         os.umask(before)
@@ -334,3 +339,33 @@ async def test_many_stores_open_one_new_database_at_once(tmp_path):
         for number in range(12):
             group.start_soon(write, number)
     assert len(await SqliteSessionStore(tmp_path / "sessions.db").load(KEY)) == 12
+
+
+async def test_a_postgres_server_that_goes_and_comes_back(database, schema):
+    store = PostgresSessionStore(database.url(schema))
+    await store.append(KEY, [entry("a")])
+    database.sql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE pid != pg_backend_pid() AND backend_type = 'client backend'"
+    )
+    await store.append(KEY, [entry("b")])
+    assert await store.load(KEY) == [entry("a"), entry("b")]
+    unreachable = PostgresSessionStore(f"postgresql://postgres:canary-secret@/postgres?host={database.folder}/none")
+    with pytest.raises(StoreError, match="failed") as raised:
+        await unreachable.load(KEY)
+    assert "canary-secret" not in f"{raised.value} {raised.value.hint} {unreachable!r}"
+
+
+async def test_a_postgres_store_of_a_later_version_is_left_alone(database, schema):
+    url = database.url(schema)
+    await PostgresSessionStore(url).append(KEY, [entry("a")])
+    database.sql(f'UPDATE "{schema}".computeragent_meta SET version = 99')
+    with pytest.raises(StoreError, match="newer"):
+        await PostgresSessionStore(url).load(KEY)
+
+
+def test_a_postgres_store_without_an_address_says_what_to_set(monkeypatch):
+    monkeypatch.delenv("COMPUTERAGENT_POSTGRES_URL", raising=False)
+    with pytest.raises(ValidationError, match="address") as raised:
+        PostgresSessionStore()
+    assert "COMPUTERAGENT_POSTGRES_URL" in raised.value.hint

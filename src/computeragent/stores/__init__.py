@@ -9,12 +9,14 @@ if TYPE_CHECKING:
     from computeragent.stores.binding import BoundStore, engine_session_id, resolve_store
     from computeragent.stores.file import FileSessionStore
     from computeragent.stores.memory import MemorySessionStore, shared_memory_store
+    from computeragent.stores.postgres import PostgresSessionStore
     from computeragent.stores.sqlite import SqliteSessionStore
 
 __all__ = [
     "BoundStore",
     "FileSessionStore",
     "MemorySessionStore",
+    "PostgresSessionStore",
     "SqliteSessionStore",
     "engine_session_id",
     "resolve_store",
@@ -25,6 +27,7 @@ _HOMES = {
     "BoundStore": "binding",
     "FileSessionStore": "file",
     "MemorySessionStore": "memory",
+    "PostgresSessionStore": "postgres",
     "SqliteSessionStore": "sqlite",
     "engine_session_id": "binding",
     "resolve_store": "binding",
