@@ -20,7 +20,7 @@ import pytest
 import uvicorn
 
 from computeragent.errors import ValidationError
-from computeragent.eventlog import MemoryEventLog, RedisEventLog
+from computeragent.eventlog import MemoryEventLog, RedisEventLog, SharedEventLog, SharedSqliteEventLog
 from computeragent.harness import LocalHarness
 from computeragent.server import bearer, create_harness_server
 from redis_server import RedisServer
@@ -36,7 +36,7 @@ LONG = [{"text": f"line {number}"} for number in range(5)] + [{"delay": 60}]
 
 @asynccontextmanager
 async def replica(
-    log: RedisEventLog, folder: Path, name: str, advertise: str | None = None, **settings: Any
+    log: SharedEventLog, folder: Path, name: str, advertise: str | None = None, **settings: Any
 ) -> AsyncIterator[Server]:
     """A server in this process, with folders of its own."""
     listener = socket.create_server(("127.0.0.1", 0))
@@ -63,14 +63,18 @@ def prefix() -> str:
     return secrets.token_hex(8)
 
 
-@pytest.fixture
-async def pair(redis: RedisServer, prefix: str, tmp_path: Path) -> AsyncIterator[tuple[Server, Server]]:
-    """Two servers in this process."""
+@pytest.fixture(params=["redis", "sqlite"])
+async def pair(request: pytest.FixtureRequest, prefix: str, tmp_path: Path) -> AsyncIterator[tuple[Server, Server]]:
+    """Two servers in this process, on one log."""
+
+    def log() -> SharedEventLog:
+        if request.param == "sqlite":
+            return SharedSqliteEventLog(tmp_path / "log.db")
+        return RedisEventLog(request.getfixturevalue("redis").url, prefix=prefix)
+
     async with AsyncExitStack() as stack:
-        yield tuple(
-            [await stack.enter_async_context(replica(RedisEventLog(redis.url, prefix=prefix), tmp_path, name))
-             for name in ("a", "b")]
-        )  # fmt: skip
+        a, b = [await stack.enter_async_context(replica(log(), tmp_path, name)) for name in ("a", "b")]
+        yield a, b
 
 
 @contextmanager
@@ -401,6 +405,7 @@ async def owner_of(server: Server, session: str) -> str | None:
     return known.id if known else None
 
 
+@pytest.mark.parametrize("pair", ["redis"], indirect=True)
 async def test_a_signature_is_good_for_one_request_to_one_server(
     pair: tuple[Server, Server], redis: RedisServer, prefix: str
 ) -> None:
@@ -557,7 +562,11 @@ async def test_without_redis_requests_are_refused_and_tried_again_later(tmp_path
         (["--event-log", "REDIS", "--host", "0.0.0.0"], "VALIDATION", "other servers cannot reach this one at 0.0.0.0"),
         (["--event-log", "REDIS", "--port", "0"], "VALIDATION", "other servers cannot reach this one"),
         (["--event-log", "REDIS", "--advertise", "there"], "VALIDATION", "'there' is no address of a server"),
-        (["--advertise", "http://x:1"], "VALIDATION", "only servers that share a log reach each other"),
+        (
+            ["--event-log", "memory", "--advertise", "http://x:1"],
+            "VALIDATION",
+            "only servers that share a log reach each other",
+        ),
     ],
 )
 def test_what_cannot_be_served_is_an_error_with_a_hint(

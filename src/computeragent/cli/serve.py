@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from computeragent import plugins
 from computeragent.errors import MissingExtraError, ValidationError
-from computeragent.eventlog import EventLog, MemoryEventLog, RedisEventLog, SqliteEventLog
+from computeragent.eventlog import EventLog, MemoryEventLog, RedisEventLog, SharedSqliteEventLog
 from computeragent.eventlog.redis import LEASE
 from computeragent.logs import configure_logging
 from computeragent.protocol_types import Substrate
@@ -45,6 +45,8 @@ def serve(args: argparse.Namespace) -> int:
     token = None if args.no_auth else os.environ.get("COMPUTERAGENT_SERVER_TOKEN") or own_token("harness-token")
     log = _log(args.event_log)
     advertise = _advertised(args) if isinstance(log, RedisEventLog) else args.advertise
+    if isinstance(log, SharedSqliteEventLog) and advertise is None and args.port:
+        advertise = f"http://127.0.0.1:{args.port}" if args.host in {"0.0.0.0", "::"} else _advertised(args)  # noqa: S104
     app = create_harness_server(
         engines=args.engine or None,
         auth=None if token is None else known(token, args.introspect),
@@ -80,7 +82,7 @@ def _log(name: str) -> EventLog:
     if name == "memory":
         return MemoryEventLog()
     if name == "sqlite":
-        return SqliteEventLog()
+        return SharedSqliteEventLog()
     if "://" not in name:
         raise ValidationError(f"there is no event log {name!r}", hint="Use memory, sqlite, or redis://host:6379/0.")
     keep, most = _number("redis_keep_finished"), _number("redis_max_events")

@@ -7,6 +7,7 @@ from computeragent.eventlog.memory import MemoryEventLog
 from computeragent.eventlog.redis import RedisEventLog
 from computeragent.eventlog.shared import SharedEventLog
 from computeragent.eventlog.sqlite import SqliteEventLog
+from computeragent.eventlog.sqlite_shared import SharedSqliteEventLog
 from computeragent.eventlog.summary import SessionSummary
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     "Retention",
     "SessionSummary",
     "SharedEventLog",
+    "SharedSqliteEventLog",
     "SqliteEventLog",
 ]

@@ -75,6 +75,10 @@ class EventLog(Protocol):
         """The sessions used last, newest first."""
         ...
 
+    async def delete(self, session_id: str) -> None:
+        """Forget a session. Raises `NotFoundError`."""
+        ...
+
     async def close(self) -> None:
         """Commit what is pending and free everything."""
         ...

@@ -54,6 +54,12 @@ class MemoryEventLog:
         found = sorted((c.summary for c in self._channels.values()), key=lambda s: s.updated, reverse=True)
         return found[:limit]
 
+    async def delete(self, session_id: str) -> None:
+        """See `EventLog.delete`."""
+        if self._channels.pop(session_id, None) is None:
+            raise NotFoundError(f"session {session_id} not found")
+        self._claimed.discard(session_id)
+
     async def close(self) -> None:
         """See `EventLog.close`."""
         self._channels.clear()

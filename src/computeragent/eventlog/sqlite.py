@@ -23,7 +23,7 @@ from computeragent.eventlog.summary import SessionSummary
 from computeragent.settings import home
 from computeragent.wire.events import Recorded, decode_event
 
-_TAIL = Retention(max_events=256, max_age=30.0)
+TAIL = Retention(max_events=256, max_age=30.0)
 
 Job = Callable[[sqlite3.Connection | EventLogError], None]
 
@@ -50,7 +50,7 @@ class SqliteEventLog:
             newest, run_start, generation, summary = tables.claim(session_id, self._owner, self._held, connection)
             self._held.add(session_id)
             claimed.append(
-                Channel(self, summary, retention=_TAIL, newest=newest, run_start=run_start, generation=generation)
+                Channel(self, summary, retention=TAIL, newest=newest, run_start=run_start, generation=generation)
             )
             return claimed[0]
 

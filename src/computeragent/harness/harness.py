@@ -120,6 +120,10 @@ class LocalHarness:
         """A session that was opened here and not closed yet."""
         return self._sessions.get(session_id)
 
+    async def forget(self, session_id: str) -> None:
+        """Remove the folder of a session that is closed and will not come back."""
+        await asyncio.to_thread(shutil.rmtree, self._folder(session_id), ignore_errors=True)
+
     async def close(self) -> None:
         """Close every session, and the log unless it was handed in."""
         await asyncio.gather(*(session.close() for session in list(self._sessions.values())))
@@ -137,7 +141,7 @@ class LocalHarness:
         channel: Channel,
     ) -> LocalSession:
         end_interrupted_run(channel)
-        work = self._work / channel.session_id if self._work else home("work", channel.session_id)
+        work = self._folder(channel.session_id)
         agent = await self._identify(request, engine, loader, work)
         bound = _bind(store, request, channel.session_id)
         resumed = request.session_id is not None and await _remembers(bound)
@@ -190,6 +194,9 @@ class LocalHarness:
             raise
         _log.info("session_start", session=session.id, engine=engine.name, agent=agent.manifest.name, resumed=resumed)
         return session
+
+    def _folder(self, session_id: str) -> Path:
+        return self._work / session_id if self._work else home("work") / session_id
 
     def _pipelines(self) -> list[Pipeline]:
         """Who is told of a run that begins now."""

@@ -23,9 +23,17 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who calls. `id` owns the sessions that it makes."""
+    """Who calls. `id` owns the sessions that it makes.
+
+    `local` is whoever runs the server: it may name folders and databases of this machine. Others may not.
+    """
 
     id: str
+    local: bool = False
+
+
+ANONYMOUS = Principal("anonymous", local=True)
+"""The caller of a server without authentication, which is for loopback alone."""
 
 
 Authenticate = Callable[[str], Awaitable[Principal | None]]
@@ -38,7 +46,7 @@ Raises `InsufficientPermissionError` for who may not.
 def bearer(tokens: Iterable[str]) -> Authenticate:
     """Static tokens. Each is a principal of its own, named after a digest of it."""
     known = [token.encode() for token in tokens if token]
-    named = [Principal(f"token-{hashlib.sha256(token).hexdigest()[:12]}") for token in known]
+    named = [Principal(f"token-{hashlib.sha256(token).hexdigest()[:12]}", local=True) for token in known]
 
     async def authenticate(given: str) -> Principal | None:
         octets = given.encode("utf-8", "surrogateescape")
@@ -54,7 +62,7 @@ def basic(user: str, password: str) -> Authenticate:
 
     async def authenticate(given: str) -> Principal | None:
         is_known = hmac.compare_digest(given.encode("utf-8", "surrogateescape"), expected)
-        return Principal(f"user-{user}") if is_known else None
+        return Principal(f"user-{user}", local=True) if is_known else None
 
     return authenticate
 

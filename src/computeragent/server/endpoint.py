@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from computeragent.errors import ComputerAgentError, HttpError, NotFoundError, TooLargeError, ValidationError
 from computeragent.logs import Logger
-from computeragent.server.auth import Principal
+from computeragent.server.auth import ANONYMOUS, Principal
 from computeragent.server.errors import respond
 from computeragent.telemetry.trace_context import asked_in
 from computeragent.wire.encoding import clean_json, to_json
@@ -74,7 +74,7 @@ class Endpoint:
         return Route(self.path, self._answer, methods=[self.method], name=f"{self.method} {self.path}")
 
     async def _answer(self, request: Request) -> Response:
-        call = Call(request, request.scope.get("computeragent.principal", Principal("anonymous")))
+        call = Call(request, request.scope.get("computeragent.principal", ANONYMOUS))
         call.path = {name: str(value) for name, value in request.path_params.items()}
         if self.query is not None:
             call.query = _converted(dict(request.query_params), self.query)

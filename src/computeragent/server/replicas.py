@@ -30,7 +30,7 @@ from computeragent.eventlog import SharedEventLog
 from computeragent.eventlog.shared import Entry
 from computeragent.harness.harness import end_interrupted_run
 from computeragent.logs import Logger
-from computeragent.server.auth import Principal
+from computeragent.server.auth import ANONYMOUS, Principal
 from computeragent.server.bodies import Cancelled, Ok, SessionState, Status
 from computeragent.server.endpoint import json_response
 from computeragent.server.errors import respond
@@ -170,7 +170,7 @@ class Elsewhere:
         found = _SESSION.fullmatch(path)
         app: ASGIApp = self._app
         if found is not None:
-            principal = scope.get("computeragent.principal", Principal("anonymous"))
+            principal = scope.get("computeragent.principal", ANONYMOUS)
             request = Request(scope, receive)
             try:
                 app = await self._answer(request, found[1], found[2] or "", principal) or app

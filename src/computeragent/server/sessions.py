@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -21,7 +22,7 @@ from computeragent.identity.sources import parse_source
 from computeragent.ids import check_session_id, new_id
 from computeragent.logs import Logger
 from computeragent.protocol_types import SessionRequest
-from computeragent.server.auth import Principal
+from computeragent.server.auth import ANONYMOUS, Principal
 from computeragent.server.bodies import (
     Cancelled,
     CancelScope,
@@ -36,6 +37,7 @@ from computeragent.server.endpoint import Call, decoded, json_response
 from computeragent.server.replicas import Replicas
 from computeragent.server.stream import EventStreamResponse, resume_point
 from computeragent.wire.events import PROTOCOL_VERSION, CaSessionStarted
+from computeragent.wire.identity import IdentitySource, LocalSource
 from computeragent.wire.requests import PermissionDecision, UserInput
 
 DEFAULT_ENGINE = "claude-agent-sdk"
@@ -50,6 +52,7 @@ class Held:
     session: LocalSession
     owner: str
     started: CaSessionStarted
+    remembers: bool  # in a store that outlives it
     used: float = field(default_factory=time.monotonic)
 
 
@@ -158,8 +161,7 @@ class Sessions:
             horizon = time.monotonic() - self._ttl
             for session_id, held in list(self._held.items()):
                 if held.used < horizon and held.session.ended is not None:
-                    del self._held[session_id]
-                    await held.session.close()
+                    await self._let_go(held)
                     _log.info("session_expired", session=session_id)
 
     async def close(self) -> None:
@@ -182,10 +184,21 @@ class Sessions:
             await self._held.pop(session_id).session.close()
 
     async def _forget(self, held: Held) -> None:
-        self._held.pop(held.session.id, None)
-        await held.session.close()
+        """Delete a session: its events, and what only it had."""
+        await self._let_go(held)
         if self._replicas is not None:
             await self._replicas.deleted(held.session.id)
+
+    async def _let_go(self, held: Held) -> None:
+        """Close a session and free its folder. A log that nobody else reads forgets it, too."""
+        name = held.session.id
+        self._held.pop(name, None)
+        await held.session.close()
+        if not held.remembers:
+            await self.harness.forget(name)
+        if self._replicas is None:
+            with suppress(NotFoundError):
+                await self.harness.log.delete(name)
 
     def _find(self, call: Call) -> Held:
         """The session of a call. One of somebody else's does not exist."""
@@ -197,12 +210,13 @@ class Sessions:
         return held
 
     async def _opened(self, call: Call, body: OpenSession) -> Held:
-        request, messages = self._request(body)
+        request, messages = self._request(body, call.principal)
         previous = self._held.get(request.session_id or "")
         if previous is not None and previous.owner != call.principal.id:
             raise NotFoundError(f"session {request.session_id} not found", hint="Choose another session id.")
         session, first = await self._begun(request, call.principal)
-        held = self._held[session.id] = Held(session, call.principal.id, first)
+        remembers = body.session_store is not None and body.session_store.kind != "memory"
+        held = self._held[session.id] = Held(session, call.principal.id, first, remembers)
         self._held.move_to_end(session.id)
         for message in messages:
             await session.send(message)
@@ -236,7 +250,7 @@ class Sessions:
             raise
         return session, first
 
-    def _request(self, body: OpenSession) -> tuple[SessionRequest, list[UserInput]]:
+    def _request(self, body: OpenSession, principal: Principal) -> tuple[SessionRequest, list[UserInput]]:
         """What a body asks for, in either form."""
         source = body.identity.source if body.identity is not None else body.source
         if source is None:
@@ -260,8 +274,12 @@ class Sessions:
             plugins.identity_loaders.require(loader)
         if body.session_store is not None:
             plugins.stores.require(body.session_store.kind)
+            if body.session_store.options and not principal.local:
+                raise ValidationError(
+                    "where a session store keeps its data is the server's to say", hint="Send its kind alone."
+                )
         request = SessionRequest(
-            source=parse_source(source),
+            source=_source(source, principal),
             engine=engine,
             identity_loader=loader,
             envs=body.envs,
@@ -269,6 +287,7 @@ class Sessions:
             model=body.model,
             session_id=check_session_id(body.session_id) if body.session_id is not None else new_id("session"),
             session_store=body.session_store,
+            project_key=_project(principal),
             attachments=body.attachments,
             budget_max_usd=body.budget_max_usd,
             approval_timeout=body.approval_timeout or SessionRequest.approval_timeout,
@@ -330,6 +349,19 @@ class _then(Response):  # noqa: N801 - a response that runs its background task 
         finally:
             if self._inner.background is not None:
                 await asyncio.shield(self._inner.background())
+
+
+def _project(principal: Principal) -> str:
+    """Under which name a caller's sessions are remembered: nobody resumes what somebody else has said."""
+    return "computeragent" if principal == ANONYMOUS else f"computeragent:{principal.id}"
+
+
+def _source(given: str | IdentitySource, principal: Principal) -> IdentitySource:
+    """Where the agent comes from. Folders of this machine are for whoever runs it."""
+    source = parse_source(given)
+    if isinstance(source, LocalSource) and not principal.local:
+        raise ValidationError("folders of this server are not offered to agents", hint="Use a git or inline source.")
+    return source
 
 
 def _anything(name: str) -> bool:

@@ -109,7 +109,7 @@ class Desk:
             raise MissingSourceError("the request names no agent", hint="Send source: a git address or a folder.")
         if not body.harness:
             raise MissingHarnessError("the request names no engine", hint=f"Send harness: {', '.join(self.engines)}.")
-        source = self._source(body.source)
+        source = self._source(body.source, owner)
         plugins.engines.require(body.harness)
         if body.harness not in self.engines:
             raise ValidationError(
@@ -129,7 +129,7 @@ class Desk:
             options=options,
             model=body.model,
             session_id=None if body.session_id is None else check_session_id(body.session_id),
-            store=_store(body.session_store, tenant),
+            store=_store(body.session_store, owner, tenant),
             attachments=_attachments(body.attachments),
             git_token=body.git_token,
             policy=body.policy,
@@ -193,12 +193,13 @@ class Desk:
                 raise ValidationError(f"envs has a name that cannot be: {name[:40]!r}", hint="Use NAME: value.")
         return forwarded | asked
 
-    def _source(self, given: str | IdentitySource) -> IdentitySource:
+    def _source(self, given: str | IdentitySource, owner: Principal) -> IdentitySource:
         source = parse_source(given)
         if isinstance(source, LocalSource):
             path = Path(os.path.realpath(Path(source.path).expanduser()))
             state = Path(os.path.realpath(home()))
-            allowed = self.source_roots is None or any(path.is_relative_to(root) for root in self.source_roots)
+            allowed = any(path.is_relative_to(root) for root in self.source_roots or ())
+            allowed = allowed or (self.source_roots is None and owner.local)
             if not allowed or path.is_relative_to(state) or state.is_relative_to(path):
                 raise ValidationError("this folder is not offered to agents", hint="Use a git or inline source.")
         return source
@@ -260,7 +261,7 @@ def _attachments(attachments: Sequence[Attachment]) -> Sequence[Attachment]:
     return attachments
 
 
-def _store(given: StoreConfig | None, tenant: Tenant) -> StoreConfig | None:
+def _store(given: StoreConfig | None, owner: Principal, tenant: Tenant) -> StoreConfig | None:
     """The session store that was asked for; one that is a file is the tenant's own, wherever it wants to be."""
     if given is None:
         return None
@@ -268,6 +269,10 @@ def _store(given: StoreConfig | None, tenant: Tenant) -> StoreConfig | None:
     options = dict(given.options or {})
     where = IN_FOLDER.get(given.kind)
     if where is None:
+        if options and not owner.local:
+            raise ValidationError(
+                "where a session store keeps its data is the server's to say", hint="Send its kind alone."
+            )
         return given
     unknown: Iterable[str] = set(options) - {where}
     name = options.get(where, given.kind)
