@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from computeragent import ComputerAgent, EngineError, run_task
+from computeragent import ComputerAgent, EngineError, plugins, run_task
 from computeragent.engines.scripted import ScriptedEngine
 from computeragent.errors import (
     ComputerAgentError,
@@ -88,19 +88,19 @@ class Hooks:
             {"session_store": "sqlite3"},
             UnknownStoreError,
             "session store 'sqlite3' is not registered",
-            'Did you mean "sqlite"? Available: file, memory, sqlite.',
+            f'Did you mean "sqlite"? Available: {", ".join(plugins.stores.names())}.',
         ),
         (
             {"session_store": {"kind": "flie"}},
             UnknownStoreError,
             "session store 'flie' is not registered",
-            'Did you mean "file"? Available: file, memory, sqlite.',
+            f'Did you mean "file"? Available: {", ".join(plugins.stores.names())}.',
         ),
         (
-            {"runtime": "docker"},
+            {"runtime": "bubble"},
             UnknownSubstrateError,
-            "runtime 'docker' is not registered",
-            "Available: local.",
+            "runtime 'bubble' is not registered",
+            f"Available: {', '.join(plugins.substrates.names())}.",
         ),
         (
             {"session_id": "../x"},

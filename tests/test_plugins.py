@@ -23,6 +23,7 @@ from computeragent import (
 )
 from computeragent.engines.scripted import ScriptedEngine
 from computeragent.errors import (
+    MissingExtraError,
     UnknownEngineError,
     UnknownLoaderError,
     UnknownStoreError,
@@ -217,3 +218,13 @@ def test_an_installed_package_adds_an_engine_by_its_entry_point(tmp_path: Path):
         resolve_engine("broken")
     for name in ("third", "broken"):
         plugins.engines._made.pop(name, None)
+
+
+def test_a_name_whose_extra_is_not_installed_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(plugins.substrates._built_in, "e2b", "computeragent_not_there:Thing")
+    monkeypatch.setitem(plugins.substrates._built_in, "local-process", "computeragent_not_there:Thing")
+    for name, extra in (("e2b", "e2b"), ("local-process", "server")):
+        plugins.substrates._made.pop(name, None)
+        with pytest.raises(MissingExtraError) as raised:
+            plugins.substrates.resolve(name)
+        assert raised.value.hint == f"pip install 'computer-agent-py[{extra}]'"

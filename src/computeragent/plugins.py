@@ -15,6 +15,7 @@ from typing import Any
 
 from computeragent.errors import (
     ComputerAgentError,
+    MissingExtraError,
     UnknownEngineError,
     UnknownLoaderError,
     UnknownSinkError,
@@ -22,6 +23,9 @@ from computeragent.errors import (
     UnknownSubstrateError,
 )
 from computeragent.protocol_types import EngineDriver, IdentityLoader, Substrate
+
+
+_DISTRIBUTION = "computer-agent-py"
 
 
 class Registry:
@@ -84,7 +88,13 @@ class Registry:
             return self._registered[name]
         if name in self._built_in:
             module, _, attribute = self._built_in[name].partition(":")
-            return getattr(import_module(module), attribute)
+            try:
+                return getattr(import_module(module), attribute)
+            except ModuleNotFoundError as error:
+                extras = metadata.metadata(_DISTRIBUTION).get_all("Provides-Extra") or []
+                extra = name if name in extras else "server"
+                hint = f"pip install '{_DISTRIBUTION}[{extra}]'"
+                raise MissingExtraError(f"{name!r} needs the [{extra}] extra: {error}", hint=hint) from error
         points = self._entry_points()
         if name in points:
             return points[name].load()
