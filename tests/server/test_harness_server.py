@@ -280,3 +280,18 @@ async def test_the_routes_are_a_page_for_people(server: Server) -> None:
         assert expected in page.text
     assert "http://" not in page.text.replace("http://www.w3.org", "")
     assert "https://" not in page.text
+
+
+async def test_what_is_not_offered_is_refused(tmp_path: Path) -> None:
+    async with serving(tmp_path, engines=["scripted"], loaders=["passthrough"], stores=["memory"]) as server:
+        health = (await server.client.get("/v1/health")).json()
+        assert (list(health["engines"]), health["loaders"], health["stores"]) == (
+            ["scripted"],
+            ["passthrough"],
+            ["memory"],
+        )
+        gap = {"loader": "gap", "source": {"type": "inline", "manifest": {"name": "a"}}}
+        for fields in ({"engine": "claude-agent-sdk"}, {"identity": gap}, {"sessionStore": {"kind": "sqlite"}}):
+            answer = await server.client.post("/v1/sessions", json=server.body(streamingInput=True) | fields)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (400, "VALIDATION")
+            assert "not offered" in answer.json()["error"]["message"]

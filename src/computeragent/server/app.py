@@ -29,7 +29,7 @@ from computeragent.server.files import Files
 from computeragent.server.openapi import document
 from computeragent.server.peers import PeerGate
 from computeragent.server.replicas import Elsewhere, Replicas
-from computeragent.server.sessions import Sessions
+from computeragent.server.sessions import Offer, Sessions
 from computeragent.telemetry.audit import AuditSink
 from computeragent.telemetry.pipeline import Pipeline
 from computeragent.wire.events import PROTOCOL_VERSION
@@ -40,6 +40,8 @@ PUBLIC = ("/health", "/v1/health", "/docs", "/v1/openapi.json")
 def create_harness_server(
     *,
     engines: Sequence[str] | None = None,
+    loaders: Sequence[str] | None = None,
+    stores: Sequence[str] | None = None,
     auth: Authenticate | None = None,
     log: EventLog | None = None,
     audit_sinks: Sequence[AuditSink] = (),
@@ -54,6 +56,8 @@ def create_harness_server(
 
     Args:
         engines: The engines that may be asked for; default all that are registered.
+        loaders: The identity loaders that may be asked for, likewise.
+        stores: The session stores that may be asked for, likewise.
         auth: Who a bearer token is, such as `bearer(["…"])`. Without it everybody is let in: for loopback alone.
         log: Where events are kept; default in memory. With a `RedisEventLog` several servers share their sessions; it
             is closed with the server.
@@ -70,12 +74,14 @@ def create_harness_server(
     harness = harness or LocalHarness(
         log=log, substrate=placed, library_mode=False, telemetry=telemetry, audit_sinks=audit_sinks
     )
-    offered = frozenset(engines or plugins.engines.names())
-    for name in offered:
-        plugins.engines.require(name)
+    offer = Offer(
+        engines=_offered(plugins.engines, engines),
+        loaders=_offered(plugins.identity_loaders, loaders),
+        stores=_offered(plugins.stores, stores),
+    )
     replicas = _replicas(harness.log, advertise)
-    sessions = Sessions(harness, ttl=session_ttl, engines=offered.__contains__, replicas=replicas)
-    endpoints = routes(sessions, sorted(offered))
+    sessions = Sessions(harness, ttl=session_ttl, offer=offer, replicas=replicas)
+    endpoints = routes(sessions, offer)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
@@ -106,6 +112,13 @@ ComputerAgentServer = create_harness_server
 def _pool(substrate: Substrate) -> AbstractAsyncContextManager[Any]:
     """The substrate's pool for as long as the server runs, where it has one."""
     return substrate if isinstance(substrate, AbstractAsyncContextManager) else nullcontext()
+
+
+def _offered(axis: plugins.Registry, names: Sequence[str] | None) -> tuple[str, ...]:
+    """The names of an axis that a server offers. Raises the axis's `Unknown…Error` for one that is not there."""
+    for name in names or ():
+        axis.require(name)
+    return tuple(sorted(set(names or axis.names())))
 
 
 def _replicas(log: EventLog, advertise: str | None) -> Replicas | None:
@@ -139,10 +152,10 @@ def _middleware(
     return [Middleware(PeerGate, log=replicas.log), gate, Middleware(Elsewhere, replicas=replicas, held=sessions)]
 
 
-def routes(sessions: Sessions, engines: Sequence[str]) -> list[Endpoint]:
+def routes(sessions: Sessions, offer: Offer) -> list[Endpoint]:
     """Every route of the protocol."""
     files = Files(sessions)
-    health = partial(_health, engines)
+    health = partial(_health, offer)
     open_, chat = _versioned(sessions.open), _versioned(sessions.chat)
     one, fs = "/v1/sessions/{session_id}", "/v1/sessions/{session_id}/fs"
     call = "{call_id:path}"  # the ids of some engines have slashes
@@ -196,15 +209,15 @@ def _versioned(handler: Handler) -> Handler:
     return checked
 
 
-async def _health(engines: Sequence[str], call: Call) -> bodies.Health:
+async def _health(offer: Offer, call: Call) -> bodies.Health:
     del call
     return bodies.Health(
         ok=True,
         version=metadata.version("computer-agent-py"),
         protocol_version=PROTOCOL_VERSION,
-        engines={name: plugins.resolve_engine(name).capabilities for name in engines},
-        loaders=plugins.identity_loaders.names(),
-        stores=plugins.stores.names(),
+        engines={name: plugins.resolve_engine(name).capabilities for name in offer.engines},
+        loaders=list(offer.loaders),
+        stores=list(offer.stores),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -56,6 +56,15 @@ class Held:
     used: float = field(default_factory=time.monotonic)
 
 
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a server's callers may choose among."""
+
+    engines: Sequence[str]
+    loaders: Sequence[str]
+    stores: Sequence[str]
+
+
 class Sessions:
     """The sessions of one server. A finished one that nobody has used for `ttl` seconds is let go."""
 
@@ -64,13 +73,13 @@ class Sessions:
         harness: LocalHarness,
         *,
         ttl: float = 3600.0,
-        engines: Callable[[str], bool] | None = None,
+        offer: Offer,
         replicas: Replicas | None = None,
     ) -> None:
         self.harness = harness
         self._replicas = replicas
         self._ttl = ttl
-        self._is_allowed: Callable[[str], bool] = engines or _anything
+        self._offer = offer
         self._held: OrderedDict[str, Held] = OrderedDict()
         self._answers: OrderedDict[tuple[str, str, str], asyncio.Future[Any]] = OrderedDict()
 
@@ -267,13 +276,14 @@ class Sessions:
         if body.engine and body.harness and body.engine != body.harness:
             raise ValidationError("engine and harness name two engines", hint="Send one of them; they mean the same.")
         plugins.engines.require(engine)
-        if not self._is_allowed(engine):
-            raise ValidationError(f"engine {engine!r} is not offered here", hint="GET /v1/health lists the engines.")
+        _require(engine, self._offer.engines, "engine")
         loader = body.identity.loader if body.identity is not None else None
         if loader is not None:
             plugins.identity_loaders.require(loader)
+            _require(loader, self._offer.loaders, "identity loader")
         if body.session_store is not None:
             plugins.stores.require(body.session_store.kind)
+            _require(body.session_store.kind, self._offer.stores, "session store")
             if body.session_store.options and not principal.local:
                 raise ValidationError(
                     "where a session store keeps its data is the server's to say", hint="Send its kind alone."
@@ -364,9 +374,9 @@ def _source(given: str | IdentitySource, principal: Principal) -> IdentitySource
     return source
 
 
-def _anything(name: str) -> bool:
-    del name
-    return True
+def _require(name: str, offered: Sequence[str], what: str) -> None:
+    if name not in offered:
+        raise ValidationError(f"{what} {name!r} is not offered here", hint=f"Offered: {', '.join(offered)}.")
 
 
 def _state(held: Held) -> SessionState:
