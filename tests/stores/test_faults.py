@@ -348,6 +348,8 @@ async def test_a_postgres_server_that_goes_and_comes_back(database, schema):
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE pid != pg_backend_pid() AND backend_type = 'client backend'"
     )
+    while database.sql("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'") != "1\n":
+        time.sleep(0.01)  # told to end is not ended yet
     await store.append(KEY, [entry("b")])
     assert await store.load(KEY) == [entry("a"), entry("b")]
     unreachable = PostgresSessionStore(f"postgresql://postgres:canary-secret@/postgres?host={database.folder}/none")

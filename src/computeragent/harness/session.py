@@ -115,6 +115,11 @@ class LocalSession:
         return self._engine.capabilities
 
     @property
+    def idle(self) -> bool:
+        """Whether no turn is under way or waits, and nobody reads the events."""
+        return self.turns.idle and not self._channel.readers
+
+    @property
     def pending_calls(self) -> list[str]:
         """The tool calls that wait for an answer."""
         return self.chain.pending

@@ -64,7 +64,7 @@ def create_harness_server(
         audit_sinks: Are told of every run.
         telemetry: The pipeline that runs are told to; default the process's own.
         allowed_hosts: Host names that requests may be for; empty for any.
-        session_ttl: Seconds after which a finished session that nobody uses is forgotten.
+        session_ttl: Seconds after which an idle session that nobody uses is ended and forgotten.
         harness: Runs the sessions, in place of one made of `log`, `telemetry`, `audit_sinks` and `substrate`.
         substrate: Where engines run, such as ``"bwrap"``. A pool of it is filled before the server takes requests.
         advertise: Where the other servers on the log reach this one, such as ``http://10.0.0.5:7700``.

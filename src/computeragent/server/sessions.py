@@ -66,7 +66,7 @@ class Offer:
 
 
 class Sessions:
-    """The sessions of one server. A finished one that nobody has used for `ttl` seconds is let go."""
+    """The sessions of one server. One that has been idle, and that nobody has used, for `ttl` seconds is let go."""
 
     def __init__(
         self,
@@ -164,12 +164,14 @@ class Sessions:
     # ── Life ──
 
     async def reap(self) -> None:
-        """Let go of finished sessions that nobody has used for long; runs for ever."""
+        """Let go of sessions that are finished or idle and that nobody has used for long; runs for ever."""
         while True:
             await asyncio.sleep(min(60.0, self._ttl))
-            horizon = time.monotonic() - self._ttl
+            now = time.monotonic()
             for session_id, held in list(self._held.items()):
-                if held.used < horizon and held.session.ended is not None:
+                if not held.session.idle:
+                    held.used = now
+                elif held.used < now - self._ttl:
                     await self._let_go(held)
                     _log.info("session_expired", session=session_id)
 
