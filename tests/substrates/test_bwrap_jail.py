@@ -31,7 +31,7 @@ def test_nothing_of_the_hosts_files_can_be_read(inside: Inside, tmp_path: Path) 
             f"""
             import os
             from pathlib import Path
-            for path in {[str(path) for path in planted]} + ["/etc/shadow", "/etc/hostname", str(Path.home() / ".bashrc"),
+            for path in {[str(path) for path in (*planted, Path.home() / ".bashrc")]} + ["/etc/shadow", "/etc/hostname",
                     "/etc/ssl/private", "/run", "/var/lib", "/var/run/docker.sock", "/sys", "/boot", "/srv", "/mnt"]:
                 if os.path.exists(path):
                     print(path)
