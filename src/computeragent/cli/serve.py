@@ -6,9 +6,9 @@ import argparse
 import asyncio
 import os
 import sys
-from typing import TYPE_CHECKING
 
 from computeragent import plugins
+from computeragent.cli.callers import known
 from computeragent.errors import MissingExtraError, ValidationError
 from computeragent.eventlog import EventLog, MemoryEventLog, RedisEventLog, SharedSqliteEventLog
 from computeragent.eventlog.redis import LEASE
@@ -16,9 +16,6 @@ from computeragent.logs import configure_logging
 from computeragent.protocol_types import Substrate
 from computeragent.settings import setting
 from computeragent.substrates import LocalSubstrate
-
-if TYPE_CHECKING:
-    from computeragent.server.auth import Authenticate
 
 
 def serve(args: argparse.Namespace) -> int:
@@ -127,15 +124,6 @@ def _advertised(args: argparse.Namespace) -> str:
             hint="Say where they can: --advertise http://10.0.0.5:7700.",
         )
     return f"http://[{args.host}]:{args.port}" if ":" in args.host else f"http://{args.host}:{args.port}"
-
-
-def known(token: str, introspect_url: str | None) -> Authenticate:
-    """Who is let in: whoever has this server's token, and whom the control plane vouches for."""
-    from computeragent.server import bearer, introspect
-    from computeragent.server.introspection import any_of, secret_of_environment
-
-    own = bearer([token])
-    return any_of(own, introspect(introspect_url, secret_of_environment())) if introspect_url else own
 
 
 def _greet(args: argparse.Namespace, token: str | None) -> None:

@@ -8,7 +8,7 @@ import sys
 
 import uvicorn
 
-from computeragent.cli.serve import known
+from computeragent.cli.callers import known
 from computeragent.server.auth import LOOPBACK, Authenticate, basic, own_token
 from computeragent.server.introspection import any_of
 from computeragent.server.sandboxes import create_sandbox_server
