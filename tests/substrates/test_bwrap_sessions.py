@@ -224,3 +224,11 @@ def jails() -> set[int]:
         if name == "bwrap" and int(parent) == os.getpid() and state != "Z":
             found.add(int(entry.parent.name))
     return found
+
+
+async def test_folders_of_spares_that_were_killed_are_swept(state_folder: Path) -> None:
+    left = state_folder / "work" / "spare-999999999-abc"
+    left.mkdir(parents=True)
+    async with BwrapSubstrate(pool=1):
+        assert not left.exists()
+        assert len(list((state_folder / "work").glob("spare-*"))) == 1

@@ -9,13 +9,13 @@ import sys
 
 from computeragent import plugins
 from computeragent.cli.callers import known
+from computeragent.cli.places import pooled
 from computeragent.errors import MissingExtraError, ValidationError
 from computeragent.eventlog import EventLog, MemoryEventLog, RedisEventLog, SharedSqliteEventLog
 from computeragent.eventlog.redis import LEASE
 from computeragent.logs import configure_logging
 from computeragent.protocol_types import Substrate
 from computeragent.settings import setting
-from computeragent.substrates import LocalSubstrate
 
 
 def serve(args: argparse.Namespace) -> int:
@@ -64,14 +64,7 @@ def _substrate(runtimes: list[str], pool: int) -> Substrate:
         raise ValidationError("a harness runs its agents in one place", hint="Give --runtime once.")
     name = runtimes[0] if runtimes else "local"
     plugins.substrates.require(name)
-    if not pool:
-        return plugins.resolve_substrate(name)
-    if name == "local-process":
-        return LocalSubstrate(process=True, pool=pool)
-    try:
-        return plugins.substrates.create(name, {"pool": pool})
-    except (TypeError, ValidationError) as error:
-        raise ValidationError(f"runtime {name} has no pool", hint="Leave --pool out, or use bwrap.") from error
+    return pooled(name, pool)
 
 
 def _log(name: str) -> EventLog:

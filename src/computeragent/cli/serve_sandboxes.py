@@ -8,7 +8,9 @@ import sys
 
 import uvicorn
 
+from computeragent import plugins
 from computeragent.cli.callers import known
+from computeragent.cli.places import pooled
 from computeragent.server.auth import LOOPBACK, Authenticate, basic, own_token
 from computeragent.server.introspection import any_of
 from computeragent.server.sandboxes import create_sandbox_server
@@ -19,6 +21,8 @@ PORT = 8787
 def serve_sandboxes(args: argparse.Namespace) -> int:
     """Serve until interrupted. What lives then is saved as it asks for it, and ended."""
     token = None if args.no_auth else os.environ.get("COMPUTERAGENT_SERVER_TOKEN") or own_token("sandboxes-token")
+    for name in args.runtime or ["bwrap"] if args.pool else []:
+        plugins.register_substrate(name, pooled(name, args.pool))
     port = PORT if args.port is None else args.port
     app = create_sandbox_server(
         auth=None if token is None else _auth(token, args.introspect),

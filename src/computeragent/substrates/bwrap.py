@@ -128,6 +128,7 @@ class BwrapSubstrate:
         await self.close()
 
     async def _spare(self) -> SpareJail:
+        await asyncio.to_thread(_sweep, home("work"))
         folder = home("work", f"spare-{os.getpid()}-{secrets.token_hex(6)}")
         for name in ("source", "state"):
             (folder / name).mkdir(mode=0o700)
@@ -255,6 +256,14 @@ class Jail:
         await self.host.close()
         if self._group is not None:
             await asyncio.to_thread(self._group.remove)
+
+
+def _sweep(work: Path) -> None:
+    """Remove the folders of spares whose process was killed."""
+    for folder in work.glob("spare-*-*"):
+        pid = folder.name.split("-")[1]
+        if pid.isdigit() and not Path("/proc", pid).exists():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _movable(workspace: Path, state_dir: Path, spares: Path) -> bool:
