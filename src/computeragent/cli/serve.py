@@ -123,7 +123,7 @@ def _greet(args: argparse.Namespace, token: str | None) -> None:
     """A line that works when it is pasted."""
     url = f"http://{args.host}:{args.port}"
     header = "" if token is None else f" -H 'Authorization: Bearer {token}'"
-    print(f"harness on {url}, protocol at {url}/v1/openapi.json", file=sys.stderr)
+    print(f"harness on {url}, its routes at {url}/docs", file=sys.stderr)
     if token is None:
         print("warning: without authentication: whoever reaches this port runs agents", file=sys.stderr)
     body = '{"source": "github.com/org/agent", "message": "Hello"}'
