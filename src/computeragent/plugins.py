@@ -132,6 +132,7 @@ stores = Registry(
         "file": "computeragent.stores.file:FileSessionStore",
         "sqlite": "computeragent.stores.sqlite:SqliteSessionStore",
         "postgres": "computeragent.stores.postgres:PostgresSessionStore",
+        "mongo": "computeragent.stores.mongo:MongoSessionStore",
     },
 )
 identity_loaders = Registry(

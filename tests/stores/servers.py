@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests' own: on a Unix socket, without durability, gone with them."""
+"""Database servers of the tests' own, gone with them: a PostgreSQL, and a stand-in for MongoDB."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -85,3 +86,15 @@ def postgres() -> Iterator[Postgres]:
             running.send_signal(signal.SIGQUIT)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def mongo() -> Iterator[str]:
+    """The address of a `mongo_wire` in a process of its own."""
+    program = Path(__file__).with_name("mongo_wire.py")
+    with subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE, text=True) as running:
+        try:
+            assert running.stdout is not None
+            yield f"mongodb://127.0.0.1:{int(running.stdout.readline())}"
+        finally:
+            running.kill()

@@ -18,7 +18,7 @@ import anyio
 import pytest
 
 from computeragent.errors import StoreError, ValidationError
-from computeragent.stores import FileSessionStore, PostgresSessionStore, SqliteSessionStore
+from computeragent.stores import FileSessionStore, MongoSessionStore, PostgresSessionStore, SqliteSessionStore
 
 from .conftest import KEY, entry
 
@@ -26,9 +26,9 @@ pytestmark = pytest.mark.anyio
 
 WRITER = """
 import asyncio, itertools, sys
-from computeragent.stores import FileSessionStore, PostgresSessionStore, SqliteSessionStore
+from computeragent.plugins import stores
 kind, where, name, count = sys.argv[1:]
-store = {"file": FileSessionStore, "sqlite": SqliteSessionStore, "postgres": PostgresSessionStore}[kind](where)
+store = stores._find(kind)(*where.split("|"))
 key = {"project_key": "proj", "session_id": "sess"}
 async def main():
     for batch in range(int(count)):
@@ -43,6 +43,8 @@ asyncio.run(main())
 def start_writer(store, name, count=10**9):
     if isinstance(store, PostgresSessionStore):
         kind, where = "postgres", store._url
+    elif isinstance(store, MongoSessionStore):
+        kind, where = "mongo", f"{store._url}|{store._database}"
     elif isinstance(store, FileSessionStore):
         kind, where = "file", store.root
     else:

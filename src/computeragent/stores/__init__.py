@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from computeragent.stores.binding import BoundStore, engine_session_id, resolve_store
     from computeragent.stores.file import FileSessionStore
     from computeragent.stores.memory import MemorySessionStore, shared_memory_store
+    from computeragent.stores.mongo import MongoSessionStore
     from computeragent.stores.postgres import PostgresSessionStore
     from computeragent.stores.sqlite import SqliteSessionStore
 
@@ -16,6 +17,7 @@ __all__ = [
     "BoundStore",
     "FileSessionStore",
     "MemorySessionStore",
+    "MongoSessionStore",
     "PostgresSessionStore",
     "SqliteSessionStore",
     "engine_session_id",
@@ -27,6 +29,7 @@ _HOMES = {
     "BoundStore": "binding",
     "FileSessionStore": "file",
     "MemorySessionStore": "memory",
+    "MongoSessionStore": "mongo",
     "PostgresSessionStore": "postgres",
     "SqliteSessionStore": "sqlite",
     "engine_session_id": "binding",
