@@ -105,7 +105,7 @@ def _client(url: str, where: Placement, kind: Literal["protocol", "server"]) -> 
     from computeragent.client.telling import Telling
 
     auth = where.harness_auth or _basic_of_environment()
-    token = where.harness_token or (None if auth else agent_key() or _own_token(url, kind))
+    token = where.harness_token or (None if auth else agent_key() or own_token_of(url, kind))
     telling = Telling(where.telemetry, where.audit_sinks)
     runtime = cast("str | None", where.runtime)
     if kind == "server":
@@ -132,7 +132,7 @@ def _basic_of_environment() -> tuple[str, str] | None:
     return (user, password) if user and password and agent_key() is None else None
 
 
-def _own_token(url: str, kind: Literal["protocol", "server"]) -> str | None:
+def own_token_of(url: str, kind: Literal["protocol", "server"]) -> str | None:
     """The token that a server of this account on this machine has made for itself."""
     if urlsplit(url).hostname not in _LOOPBACK:
         return None

@@ -90,6 +90,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_telemetry(commands)
     _add_doctor(commands)
     _add_serve(commands)
+    _add_torture(commands)
     version = commands.add_parser("version", help="print versions of this package, the SDK and the Claude CLI")
     version.set_defaults(handler="agents:version")
     return parser
@@ -237,6 +238,25 @@ def _add_serve(commands: Commands) -> None:
     )
     sandboxes.add_argument("--task-store", choices=("sqlite", "memory"), default="sqlite", help="where tasks are kept")
     serve.set_defaults(handler="serve:serve")
+
+
+def _add_torture(commands: Commands) -> None:
+    torture = commands.add_parser(
+        "torture",
+        help="hold a harness server's event streams to what they promise",
+        description="Cut the connections to a harness server inside every event of a run, read it slowly, resume it "
+        "from ids that cannot be, and check that nothing is lost, doubled or changed. Needs its scripted engine; the "
+        "sessions that it makes are deleted again. Exits with 1 where a promise is broken.",
+    )
+    torture.add_argument("url", help="where the server is, such as http://127.0.0.1:7700")
+    torture.add_argument(
+        "--token", help="a token of it (default: COMPUTERAGENT_HARNESS_TOKEN, then this machine's own)"
+    )
+    torture.add_argument("--events", type=_count, default=500, metavar="N", help="events of the run (default: 500)")
+    torture.add_argument("--seeds", type=_count, default=20, metavar="N", help="cuts at each event (default: 20)")
+    torture.add_argument("--quick", action="store_true", help="a few hundred cuts, and no waiting for heartbeats")
+    torture.add_argument("--json", action="store_true", help="the report as one line of JSON")
+    torture.set_defaults(handler="torture:torture")
 
 
 def _add_telemetry(commands: Commands) -> None:

@@ -18,6 +18,8 @@ HEARTBEAT_EVERY = 15.0
 """Seconds of silence after which a comment is sent, so that proxies keep the connection."""
 SLOWEST = 60.0
 """Seconds that a client may take for one write; after that it is cut off, and resumes from where it was."""
+LARGEST_WRITE = 256 * 1024
+"""Bytes that are written at once: what a client that is behind holds here, and what `SLOWEST` is for."""
 _HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no", "connection": "keep-alive"}
 _log = Logger("stream")
 
@@ -86,8 +88,10 @@ class EventStreamResponse(Response):
                     body, waiting = waiting.result(), None
                 if body is None:
                     break
-                async with asyncio.timeout(self._slowest):
-                    await send({"type": "http.response.body", "body": body, "more_body": True})
+                for start in range(0, len(body), LARGEST_WRITE):
+                    part = body if len(body) <= LARGEST_WRITE else body[start : start + LARGEST_WRITE]
+                    async with asyncio.timeout(self._slowest):
+                        await send({"type": "http.response.body", "body": part, "more_body": True})
         except TimeoutError:
             _log.info("slow_client_cut", after=self._stream.position)
             return
