@@ -8,34 +8,28 @@ from __future__ import annotations
 import array
 import asyncio
 import json
-import os
 import secrets
 import shutil
-import signal
 import socket
 import sys
 import tempfile
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import httpx2
 
 from computeragent.client import HarnessClient, RemoteHarness
 from computeragent.credentials import Provider, Route
 from computeragent.errors import SubstrateError
-from computeragent.logs import Logger
+from computeragent.substrates.process import HostProcess
 from computeragent.substrates.relay import Relay
 from computeragent.substrates.unix_transport import UnixTransport
 
 BOOT_TIMEOUT = 30.0
 """Seconds that a sandbox may take to start."""
 _PATIENCE = 1.0
-_STOP = 3.0
-_STDERR_LINES = 20
-_log = Logger("substrate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +46,37 @@ class Plan:
     preload: Sequence[str] = ()
 
 
-class EngineHost:
-    """A running engine host. Made by `start`."""
+class Body(Protocol):
+    """What a host runs in, such as a process or a container."""
 
-    def __init__(self, plan: Plan, process: asyncio.subprocess.Process, folder: Path, control: socket.socket) -> None:
-        self.pid = process.pid
-        self._plan = plan
-        self._process = process
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        ...
+
+    async def ended(self) -> str:
+        """Wait for its end; how it ended, in words."""
+        ...
+
+    async def close(self) -> None:
+        """End it, and remove what it leaves."""
+        ...
+
+
+class EngineHost:
+    """A running engine host, which serves on the socket ``host`` in a private folder.
+
+    `control` is the connection to it; `relays` are the providers that it opens ports for.
+    """
+
+    def __init__(self, body: Body, folder: Path, control: socket.socket, relays: Sequence[Provider]) -> None:
+        self._body = body
         self._folder = folder
         self._control = control
+        self._providers = relays
         self._listeners: list[socket.socket] = []
         self._ports: list[int] = []
         self._relays: list[Relay] = []
-        self._said: deque[str] = deque(maxlen=_STDERR_LINES)
-        self._reading = asyncio.create_task(self._read_stderr())
         self._closed = False
         self._http = httpx2.AsyncClient(transport=UnixTransport(str(folder / "host")), timeout=60.0)
         self.harness = RemoteHarness(
@@ -74,8 +85,8 @@ class EngineHost:
 
     @property
     def alive(self) -> bool:
-        """Whether its process runs."""
-        return self._process.returncode is None
+        """Whether it runs."""
+        return self._body.alive
 
     async def introduced(self) -> None:
         """Wait until the host has handed its listeners out. Raises `SubstrateError` where it ends before."""
@@ -109,7 +120,7 @@ class EngineHost:
 
     def relay(self, routes: Sequence[Route]) -> dict[str, str]:
         """Answer the sandbox's ports for these providers; returns the variables that name the ports."""
-        ports = {provider.name: place for place, provider in enumerate(self._plan.relays)}
+        ports = {provider.name: place for place, provider in enumerate(self._providers)}
         variables: dict[str, str] = {}
         for route in routes:
             place = ports[route.provider.name]
@@ -120,14 +131,8 @@ class EngineHost:
         return variables
 
     async def ended(self) -> str:
-        """Wait for the end of the process; how it ended, in words."""
-        code = await self._process.wait()
-        await asyncio.wait({self._reading}, timeout=1.0)
-        last = " / ".join(list(self._said)[-3:])
-        how = f"it was killed by {signal.Signals(-code).name}" if code < 0 else f"it ended with exit code {code}"
-        if code == 128 + signal.SIGKILL:
-            how = "it was killed by SIGKILL"
-        return f"{how}: {last}" if last else how
+        """Wait for its end; how it ended, in words."""
+        return await self._body.ended()
 
     async def close(self) -> None:
         """End the host and all that runs with it."""
@@ -140,22 +145,8 @@ class EngineHost:
         for listener in self._listeners:
             listener.close()
         self._control.close()
-        if self.alive:
-            self._signal(signal.SIGKILL)
-            try:
-                async with asyncio.timeout(_STOP):
-                    await self._process.wait()
-            except TimeoutError:
-                _log.error("sandbox_does_not_end", pid=self.pid)
-        self._reading.cancel()
-        await asyncio.gather(self._reading, return_exceptions=True)
+        await self._body.close()
         await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
-
-    def _signal(self, number: signal.Signals) -> None:
-        try:
-            os.killpg(self.pid, number)
-        except ProcessLookupError:
-            return
 
     def _receive(self) -> dict[str, Any] | None:
         """The host's first words, and the descriptors with them; None when it has hung up."""
@@ -170,19 +161,6 @@ class EngineHost:
                 descriptors.frombytes(content[: len(content) - len(content) % descriptors.itemsize])
                 self._listeners = [socket.socket(fileno=each) for each in descriptors]
         return json.loads(data.split(b"\n")[0]) if data else None
-
-    async def _read_stderr(self) -> None:
-        assert self._process.stderr is not None
-        while True:
-            try:
-                line = await self._process.stderr.readline()
-            except ValueError:
-                continue  # longer than the reader's limit: what is left of it comes next
-            if not line:
-                return
-            text = line.decode("utf-8", "replace").rstrip()[:500]
-            self._said.append(text)
-            _log.debug("sandbox_stderr", pid=self.pid, line=text)
 
 
 async def start(plan: Plan) -> EngineHost:
@@ -216,7 +194,7 @@ async def start(plan: Plan) -> EngineHost:
     finally:
         listener.close()
         theirs.close()
-    host = EngineHost(plan, process, folder, ours)
+    host = EngineHost(HostProcess(process), folder, ours, plan.relays)
     try:
         await host.introduced()
     except BaseException:
