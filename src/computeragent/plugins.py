@@ -24,7 +24,6 @@ from computeragent.errors import (
 )
 from computeragent.protocol_types import EngineDriver, IdentityLoader, Substrate
 
-
 _DISTRIBUTION = "computer-agent-py"
 
 
