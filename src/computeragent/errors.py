@@ -90,6 +90,13 @@ class TooLargeError(ComputerAgentError):
     status = 413
 
 
+class TooManySessionsError(ComputerAgentError):
+    """As many sessions are under way as a server allows."""
+
+    code = "TOO_MANY_SESSIONS"
+    status = 429
+
+
 class UnauthorizedError(ComputerAgentError):
     """No token, or one that nobody has."""
 

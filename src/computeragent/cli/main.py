@@ -228,6 +228,9 @@ def _add_serve(commands: Commands) -> None:
         help="where agents run, such as bwrap (default: local); of sandboxes: offer this one, may be repeated",
     )
     serve.add_argument("--pool", type=int, default=0, metavar="N", help="keep N places of the runtime ready")
+    serve.add_argument(
+        "--max-sessions", type=_count, metavar="N", help="sessions under way at a time (default: 10000); more get 429"
+    )
     serve.add_argument("--no-auth", action="store_true", help="let everybody in; for loopback alone")
     sandboxes = serve.add_argument_group("with --kind sandboxes")
     sandboxes.add_argument(

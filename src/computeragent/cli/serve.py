@@ -25,6 +25,7 @@ def serve(args: argparse.Namespace) -> int:
 
         from computeragent.server import create_harness_server
         from computeragent.server.auth import LOOPBACK, own_token
+        from computeragent.server.sessions import MAX_SESSIONS
     except ImportError as error:
         hint = "pip install 'computer-agent-py[server]'"
         raise MissingExtraError(f"serve needs the [server] extra: {error}", hint=hint) from error
@@ -51,6 +52,7 @@ def serve(args: argparse.Namespace) -> int:
         substrate=_substrate(args.runtime, args.pool),
         allowed_hosts=[*LOOPBACK, args.host, *args.allowed_host] if "*" not in args.allowed_host else [],
         advertise=advertise,
+        max_sessions=args.max_sessions or MAX_SESSIONS,
     )
     _greet(args, token)
     config = uvicorn.Config(app, host=args.host, port=args.port, log_level="warning", timeout_graceful_shutdown=10)

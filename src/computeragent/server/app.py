@@ -29,7 +29,7 @@ from computeragent.server.files import Files
 from computeragent.server.openapi import document
 from computeragent.server.peers import PeerGate
 from computeragent.server.replicas import Elsewhere, Replicas
-from computeragent.server.sessions import Offer, Sessions
+from computeragent.server.sessions import MAX_SESSIONS, Offer, Sessions
 from computeragent.telemetry.audit import AuditSink
 from computeragent.telemetry.pipeline import Pipeline
 from computeragent.wire.events import PROTOCOL_VERSION
@@ -48,6 +48,7 @@ def create_harness_server(
     telemetry: Pipeline | None = None,
     allowed_hosts: Iterable[str] = LOOPBACK,
     session_ttl: float = 3600.0,
+    max_sessions: int = MAX_SESSIONS,
     harness: LocalHarness | None = None,
     substrate: str | Substrate = "local",
     advertise: str | None = None,
@@ -65,6 +66,7 @@ def create_harness_server(
         telemetry: The pipeline that runs are told to; default the process's own.
         allowed_hosts: Host names that requests may be for; empty for any.
         session_ttl: Seconds after which an idle session that nobody uses is ended and forgotten.
+        max_sessions: Sessions that may be under way here at a time; further ones are refused with 429.
         harness: Runs the sessions, in place of one made of `log`, `telemetry`, `audit_sinks` and `substrate`.
         substrate: Where engines run, such as ``"bwrap"``. A pool of it is filled before the server takes requests.
         advertise: Where the other servers on the log reach this one, such as ``http://10.0.0.5:7700``.
@@ -80,7 +82,7 @@ def create_harness_server(
         stores=_offered(plugins.stores, stores),
     )
     replicas = _replicas(harness.log, advertise)
-    sessions = Sessions(harness, ttl=session_ttl, offer=offer, replicas=replicas)
+    sessions = Sessions(harness, ttl=session_ttl, most=max_sessions, offer=offer, replicas=replicas)
     endpoints = routes(sessions, offer)
 
     @asynccontextmanager

@@ -10,5 +10,5 @@ from computeragent.wire.encoding import to_json
 
 def respond(error: ComputerAgentError) -> Response:
     """An error in the envelope of the protocol, with its status."""
-    headers = {"www-authenticate": "Bearer"} if error.status == 401 else None
+    headers = {401: {"www-authenticate": "Bearer"}, 429: {"retry-after": "5"}}.get(error.status)
     return Response(to_json(error.to_wire()), error.status, headers, media_type="application/json")

@@ -15,7 +15,7 @@ from starlette.background import BackgroundTask
 from starlette.responses import Response
 
 from computeragent import plugins
-from computeragent.errors import NotFoundError, ValidationError
+from computeragent.errors import NotFoundError, TooManySessionsError, ValidationError
 from computeragent.harness import LocalHarness
 from computeragent.harness.session import LocalSession
 from computeragent.identity.sources import parse_source
@@ -41,6 +41,8 @@ from computeragent.wire.identity import IdentitySource, LocalSource
 from computeragent.wire.requests import PermissionDecision, UserInput
 
 DEFAULT_ENGINE = "claude-agent-sdk"
+MAX_SESSIONS = 10_000
+"""Runs that one server has under way at a time, unless it is told otherwise."""
 _KEPT_KEYS = 10_000
 _log = Logger("server")
 
@@ -66,19 +68,25 @@ class Offer:
 
 
 class Sessions:
-    """The sessions of one server. One that has been idle, and that nobody has used, for `ttl` seconds is let go."""
+    """The sessions of one server, at most so many under way at a time.
+
+    One that has been idle, and that nobody has used, for `ttl` seconds is let go.
+    """
 
     def __init__(
         self,
         harness: LocalHarness,
         *,
         ttl: float = 3600.0,
+        most: int = MAX_SESSIONS,
         offer: Offer,
         replicas: Replicas | None = None,
     ) -> None:
         self.harness = harness
         self._replicas = replicas
         self._ttl = ttl
+        self._most = most
+        self._opening = 0
         self._offer = offer
         self._held: OrderedDict[str, Held] = OrderedDict()
         self._answers: OrderedDict[tuple[str, str, str], asyncio.Future[Any]] = OrderedDict()
@@ -225,7 +233,12 @@ class Sessions:
         previous = self._held.get(request.session_id or "")
         if previous is not None and previous.owner != call.principal.id:
             raise NotFoundError(f"session {request.session_id} not found", hint="Choose another session id.")
-        session, first = await self._begun(request, call.principal)
+        self._require_room()
+        self._opening += 1
+        try:
+            session, first = await self._begun(request, call.principal)
+        finally:
+            self._opening -= 1
         remembers = body.session_store is not None and body.session_store.kind != "memory"
         held = self._held[session.id] = Held(session, call.principal.id, first, remembers)
         self._held.move_to_end(session.id)
@@ -234,6 +247,18 @@ class Sessions:
         if not body.streaming_input:
             await session.end_input()
         return held
+
+    def _require_room(self) -> None:
+        """Raises `TooManySessionsError` where as many runs are under way as there may be."""
+        if len(self._held) + self._opening < self._most:
+            return
+        active = self._opening + sum(1 for held in self._held.values() if held.session.ended is None)
+        if active >= self._most:
+            raise TooManySessionsError(
+                f"{active} sessions of at most {self._most} are under way",
+                hint="Try again when one has ended.",
+                details={"active": active, "max": self._most},
+            )
 
     async def _begun(self, request: SessionRequest, principal: Principal) -> tuple[LocalSession, CaSessionStarted]:
         """A session whose run has begun, with its first event; other servers have been told."""
