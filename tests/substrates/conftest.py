@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from computeragent.substrates import seccomp
-from computeragent.substrates.bwrap import BwrapSubstrate, session_mounts
+from computeragent.substrates.bwrap import BwrapSubstrate
+from computeragent.substrates.mounts import session_mounts
 
 Inside = Callable[..., str]
 

@@ -10,11 +10,9 @@ import asyncio
 import os
 import secrets
 import shutil
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -27,36 +25,27 @@ from computeragent.substrates import seccomp
 from computeragent.substrates.cgroups import ControlGroup, Limits
 from computeragent.substrates.cgroups import make as make_group
 from computeragent.substrates.hosting import EngineHost, Plan, start
+from computeragent.substrates.mounts import (
+    ETC,
+    ETC_NETWORK,
+    HOME,
+    SESSION,
+    SYSTEM,
+    UID,
+    Bind,
+    Mount,
+    apart,
+    interpreter_paths,
+    mount,
+    session_mounts,
+)
 from computeragent.substrates.pool import PRELOAD, Pool
 
-SESSION = "/session"
-"""Where the jail has its session's folders: ``source``, the working directory, and ``state``."""
-HOME = "/home/agent"
-UID = 1000
-
-_SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/libx32", "/bin", "/sbin")
-# Certificates without the folders beside them that hold private keys.
-_ETC = (
-    "alternatives", "ca-certificates", "ca-certificates.conf", "ld.so.cache", "ld.so.conf", "ld.so.conf.d",
-    "localtime", "mime.types", "pki/ca-trust", "pki/tls/certs", "services", "ssl/certs", "ssl/openssl.cnf", "timezone",
-)  # fmt: skip
-_ETC_NETWORK = ("resolv.conf", "hosts", "nsswitch.conf", "gai.conf")
 _PASSED = ("LANG", "LC_ALL", "LC_CTYPE", "TZ", "TERM")
 _NETWORK_VARIABLES = (
     "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy", "all_proxy",
 )  # fmt: skip
 _JOIN = 'for each in $JOIN; do echo $$ > "$each" || exit 125; done; unset JOIN PWD; exec "$@"'
-
-Bind = str | Path | Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Mount:
-    """A folder of this machine, and where a jail shows it."""
-
-    source: str
-    target: str
-    writable: bool
 
 
 class BwrapSubstrate:
@@ -94,7 +83,7 @@ class BwrapSubstrate:
     ) -> None:
         if network not in ("none", "host"):
             raise ValidationError(f"network {network!r} is unknown", hint="There are 'none' and 'host'.")
-        self._binds = _apart([_mount(each) for each in bind])
+        self._binds = apart([mount(each) for each in bind])
         self._network = network
         self._limits = Limits(memory, pids, cpus)
         self._tmp_size = tmp_size
@@ -176,9 +165,9 @@ class BwrapSubstrate:
         made = ["--unshare-all", "--unshare-user", "--disable-userns", "--uid", str(UID), "--gid", str(UID)]
         made += ["--share-net"] if self._network == "host" else []
         made += ["--die-with-parent", "--new-session", "--hostname", "sandbox", "--clearenv", "--cap-drop", "ALL"]
-        for path in _SYSTEM:
+        for path in SYSTEM:
             made += ["--symlink", str(Path(path).readlink()), path] if Path(path).is_symlink() else _shown(path)
-        for name in (*_ETC, *(_ETC_NETWORK if self._network == "host" else ())):
+        for name in (*ETC, *(ETC_NETWORK if self._network == "host" else ())):
             made += _shown(f"/etc/{name}")
         for name, source in _identity(self._network).items():
             made += ["--ro-bind", str(source), f"/etc/{name}"]
@@ -188,8 +177,8 @@ class BwrapSubstrate:
             made += [*size, "--tmpfs", path]
         for path in interpreter_paths():
             made += _shown(path)
-        for mount in [*self._binds, *mounts]:
-            made += ["--bind" if mount.writable else "--ro-bind", mount.source, mount.target]
+        for each in [*self._binds, *mounts]:
+            made += ["--bind" if each.writable else "--ro-bind", each.source, each.target]
         for name, value in self._environment().items():
             made += ["--setenv", name, value]
         return [*made, "--chdir", SESSION]
@@ -298,33 +287,6 @@ def find_bwrap(given: str | None = None) -> str:
     return found
 
 
-@lru_cache(maxsize=1)
-def interpreter_paths() -> tuple[str, ...]:
-    """What the interpreter needs beyond the system's folders: its prefixes and its packages, none within another.
-
-    Asked of an isolated interpreter, as the one in the jail will be: this process's own path may hold the folder of a
-    script, which may be the user's home.
-    """
-    code = "import sys; print(sys.prefix, sys.base_prefix, *sys.path, sep='\\n')"
-    listed = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True, timeout=30)
-    found = {os.path.realpath(path) for path in listed.stdout.splitlines() if path and Path(path).exists()}
-    found |= {path for path in listed.stdout.splitlines() if path and Path(path).exists()}
-    outer = [path for path in sorted(found) if not path.startswith(tuple(f"{each}/" for each in (*_SYSTEM,)))]
-    kept: list[str] = []
-    for path in outer:
-        if path not in _SYSTEM and not any(path.startswith(f"{each}/") for each in kept):
-            kept.append(path)
-    return tuple(kept)
-
-
-def session_mounts(workspace: Path, state_dir: Path) -> list[Mount]:
-    """A session's own folders, where its engine expects them."""
-    return [
-        Mount(os.path.realpath(workspace), f"{SESSION}/source", writable=True),
-        Mount(os.path.realpath(state_dir), f"{SESSION}/state", writable=True),
-    ]
-
-
 def _shown(path: str) -> list[str]:
     return ["--ro-bind-try", path, path]
 
@@ -357,42 +319,3 @@ def _memory_file(name: str, content: bytes) -> int:
     os.write(descriptor, content)
     os.lseek(descriptor, 0, os.SEEK_SET)
     return descriptor
-
-
-def _apart(mounts: list[Mount]) -> list[Mount]:
-    """Mounts of which none is below one that can be written.
-
-    Before 0.12.0, bubblewrap follows a link on the way to a target onto the host (CVE-2026-87766). An agent can plant
-    links in folders that it can write and that outlive its jail, so nothing is ever mounted below one.
-    """
-    writable = [SESSION, *(each.target for each in mounts if each.writable)]
-    for each in mounts:
-        for above in writable:
-            if each.target == SESSION or each.target.startswith(f"{above.rstrip('/')}/"):
-                raise ValidationError(
-                    f"bind target {each.target} is below {above}, which the agent can write",
-                    hint="Show it elsewhere, such as below /data.",
-                )
-    return mounts
-
-
-def _mount(bind: Bind) -> Mount:
-    if isinstance(bind, (str, Path)):
-        path = Path(bind).expanduser().absolute()
-        made = Mount(os.path.realpath(path), str(path), writable=False)
-    else:
-        unknown = set(bind) - {"source", "target", "writable"}
-        source = bind.get("source")
-        if unknown or not isinstance(source, (str, Path)):
-            raise ValidationError(
-                f"bind={dict(bind)!r} is no folder to show",
-                hint='Give a path, or {"source": "/data", "target": "/data", "writable": False}.',
-            )
-        path = Path(source).expanduser().absolute()
-        target = str(bind.get("target") or path)
-        if not target.startswith("/") or os.path.normpath(target) != target:
-            raise ValidationError(f"bind target {target!r} is no absolute path", hint="Such as /data.")
-        made = Mount(os.path.realpath(path), target, writable=bool(bind.get("writable", False)))
-    if not path.exists():
-        raise ValidationError(f"bind source {path} does not exist", hint="Make it, or leave it out.")
-    return made

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections import deque
+from contextlib import suppress
 
 from computeragent.logs import Logger
 
@@ -47,10 +48,8 @@ class HostProcess:
     async def close(self) -> None:
         """Kill it and its children."""
         if self.alive:
-            try:
+            with suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
             try:
                 async with asyncio.timeout(_STOP):
                     await self._process.wait()
