@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import time
+import warnings
 
 import anyio
 import pymongo
@@ -132,10 +134,30 @@ async def test_a_closed_store_opens_again(make_mongo):
     assert await store.load(KEY) == [entry("a")]
 
 
+async def test_closing_waits_for_what_has_begun(make_mongo):
+    store = make_mongo()
+    async with anyio.create_task_group() as group:
+        group.start_soon(store.append, KEY, [entry("a", text="x" * 1_000_000)])
+        await anyio.sleep(0)
+        for _ in range(2):
+            group.start_soon(store.close)
+    assert [e["uuid"] for e in await store.load(KEY)] == ["a"]
+
+
+@pytest.fixture
+def no_leak_of_the_driver():
+    """PyMongo leaves a socket to the collector when its client is closed while it connects."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        time.sleep(0.1)
+        gc.collect()
+
+
 @pytest.mark.parametrize(
     "url", ["mongodb://reader:canary-secret@127.0.0.1:1/", "mongodb://reader:canary@secret@127.0.0.1:x/"]
 )
-async def test_a_server_that_cannot_be_reached_is_a_store_error_without_the_password(url):
+async def test_a_server_that_cannot_be_reached_is_a_store_error_without_the_password(url, no_leak_of_the_driver):
     store = MongoSessionStore(url, timeout=0.2)
     began = time.monotonic()
     with pytest.raises(StoreError) as raised:

@@ -92,6 +92,7 @@ class MongoSessionStore:
         self._epoch = 0
         self._opening: asyncio.Lock | None = None
         self._orders: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._running: dict[asyncio.Future[Any], None] = {}
 
     async def append(self, key: SessionKey, entries: list[SessionStoreEntry]) -> None:
         """Add a batch, all of it or nothing; entries whose uuid is there already are left out."""
@@ -136,7 +137,12 @@ class MongoSessionStore:
 
         async def on_the_loop() -> T:
             self._after_a_fork()
-            return await work()
+            running = asyncio.ensure_future(work())
+            self._running[running] = None
+            running.add_done_callback(self._finished)
+            # What has begun is done also where nobody waits any more: the driver leaves sockets open that it was
+            # connecting when it is cancelled.
+            return await asyncio.shield(running)
 
         try:
             return await self._driver.run(on_the_loop)
@@ -147,6 +153,11 @@ class MongoSessionStore:
             raise StoreError(
                 f"the mongo session store failed: {said[:500]}", hint="Check the server and COMPUTERAGENT_MONGO_URL."
             ) from (None if unread else error)
+
+    def _finished(self, running: asyncio.Future[Any]) -> None:
+        del self._running[running]
+        if not running.cancelled():
+            running.exception()  # seen: whoever still waits is told of it
 
     async def _append(self, where: Key, batch: list[Entry]) -> None:
         order = self._orders.get(transcript := _id(where))
@@ -313,7 +324,7 @@ class MongoSessionStore:
             if self._client is not None:
                 _forked.append(self._client)
             self._client, self._epoch, self._opening = None, self._driver.epoch, asyncio.Lock()
-            self._orders = WeakValueDictionary()
+            self._orders, self._running = WeakValueDictionary(), {}
 
     async def _open(self) -> Any:
         pymongo: Any = import_module("pymongo")
@@ -342,6 +353,9 @@ class MongoSessionStore:
         return self._client.get_database(self._database, read_preference=pymongo.ReadPreference.PRIMARY)
 
     async def _close(self) -> None:
+        begun = list(self._running)
+        if before := begun[: begun.index(cast("Any", asyncio.current_task()))]:
+            await asyncio.wait(before)
         client, self._client = self._client, None
         if client is not None:
             await client.close()
