@@ -120,6 +120,7 @@ substrates = Registry(
         "local": "computeragent.substrates.local:LocalSubstrate",
         "local-process": "computeragent.substrates.local:local_process",
         "bwrap": "computeragent.substrates.bwrap:BwrapSubstrate",
+        "docker": "computeragent.substrates.docker:DockerSubstrate",
     },
 )
 stores = Registry(

@@ -5,7 +5,7 @@ it is given by whoever answers on a Unix socket (``--meet``). It opens a loopbac
 the listeners outside, so that whoever connects to one talks to a relay there.
 
 Where no descriptor can be handed over, as from another machine, it serves on an address (``--serve``) for who knows a
-token; see `wire`.
+token; see `gate`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--listen", type=int, metavar="FD", help="the listening socket to serve on")
     parser.add_argument("--control", type=int, metavar="FD", help="the socket to the harness outside")
     parser.add_argument("--meet", metavar="PATH", help="the Unix socket where both are given")
-    parser.add_argument("--serve", metavar="ADDRESS", help="HOST:PORT or the path of a Unix socket, to serve on instead")
+    parser.add_argument(
+        "--serve", metavar="ADDRESS", help="HOST:PORT or the path of a Unix socket, to serve on instead"
+    )
     parser.add_argument("--token", metavar="FILE", help="with --serve: holds the token, and is deleted; - for stdin")
     parser.add_argument("--home", metavar="FOLDER", help="with --serve: where the session's folders come to be")
     parser.add_argument("--reap", action="store_true", help="be the first process: adopt and bury orphans")
@@ -43,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     _protect()
     preload = [name for name in given.preload.split(",") if name]
     if given.serve is not None:
-        from computeragent.substrates.wire import serve
+        from computeragent.substrates.gate import serve
 
         asyncio.run(serve(given.serve, token_file=given.token, home=given.home, providers=given.relays))
         return
