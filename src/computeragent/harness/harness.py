@@ -103,7 +103,7 @@ class LocalHarness:
         engine = _engine(request.engine)
         loader = _loader(request.identity_loader)
         store = _store(request.session_store)
-        session_id = check_session_id(request.session_id) if request.session_id else new_id("session")
+        session_id = new_id("session") if request.session_id is None else check_session_id(request.session_id)
         previous = self._sessions.get(session_id)
         if previous is not None and previous.ended is not None:
             await previous.wait()
