@@ -100,6 +100,8 @@ def decoded(data: bytes, type_: Any) -> Any:
         raise invalid(error) from error
     except msgspec.DecodeError as error:
         raise NotJsonError(f"the request body is not JSON: {error}", hint="Send a JSON object.") from error
+    except RecursionError:
+        raise NotJsonError("the request body is nested too deeply", hint="Send a flatter JSON object.") from None
 
 
 def invalid(error: Exception) -> ValidationError:
