@@ -206,6 +206,7 @@ class SubstrateHandle:
 
     Where the engine runs in a sandbox, `harness` is the engine host in it, `envs` what the engine gets there,
     `inside` where folders of this machine are in it, and `ended` returns, once the sandbox has ended by itself, why.
+    Where the workspace is on another machine while the sandbox runs, `files` is it; `close` brings it back here.
     """
 
     workspace_path: Path
@@ -215,6 +216,7 @@ class SubstrateHandle:
     envs: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     inside: Mapping[Path, str] = field(default_factory=dict[Path, str])
     ended: Callable[[], Awaitable[str]] | None = None
+    files: Workspace | None = None
 
 
 @runtime_checkable

@@ -1,4 +1,4 @@
-"""A Docker engine of the tests' own: dockerd, with its data in a temporary folder and no network of the host's."""
+"""A Docker engine of the tests' own: dockerd with its data in a temporary folder, and networks and mounts apart."""
 
 from __future__ import annotations
 
@@ -32,8 +32,9 @@ def running() -> Iterator[str]:
         raise NoEngineError("dockerd needs root")
     folder = Path(tempfile.mkdtemp(prefix="ca-dockerd-"))
     address = f"unix://{folder}/d.sock"
-    command = [program, "--data-root", folder / "data", "--exec-root", folder / "exec", "-p", folder / "pid"]
-    command += ["-H", address, "--bridge", "none", "--iptables=false", "--ip6tables=false"]
+    # An engine changes the bridges and the firewall of the network that it is in.
+    command = ["unshare", "--net", "--mount", program, "--data-root", folder / "data", "--exec-root", folder / "exec"]
+    command += ["-p", folder / "pid", "-H", address]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
     try:
@@ -46,9 +47,6 @@ def running() -> Iterator[str]:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        for line in reversed(Path("/proc/mounts").read_text("utf-8").splitlines()):
-            if (place := line.split()[1]).startswith(f"{folder}/"):
-                subprocess.run(["umount", "-l", place], check=False)
         shutil.rmtree(folder, ignore_errors=True)
 
 

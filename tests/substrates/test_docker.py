@@ -200,6 +200,18 @@ def images(address: str) -> None:
         engine.import_image("bare:1", _archive("nothing"))
 
 
+async def test_on_a_network_it_works_within_its_limits(contained: Contained, address: str) -> None:
+    runtime = contained(network="bridge", memory=512 * 1024 * 1024, cpus=1.5, pids=200, tmp_size=64 * 1024 * 1024)
+    async with ComputerAgent(source=INLINE, engine="scripted", options=HELLO, runtime=runtime) as agent:
+        assert (await agent.chat("hi")).text == "hello"
+        with closing(container.Engine.connect(address)) as engine:
+            [made] = engine._client.containers.list()
+        host = made.attrs["HostConfig"]
+    assert list(made.attrs["NetworkSettings"]["Networks"]) == ["bridge"]
+    assert (host["Memory"], host["NanoCpus"], host["PidsLimit"]) == (512 * 1024 * 1024, 1_500_000_000, 200)
+    assert KEY not in str(made.attrs)
+
+
 @pytest.mark.usefixtures("images")
 async def test_an_image_is_shown_this_interpreter_or_has_its_own(contained: Contained) -> None:
     system = [path for path in ("/usr", "/lib", "/lib64") if Path(path).is_dir() and not Path(path).is_symlink()]
@@ -257,6 +269,10 @@ async def test_what_a_killed_process_leaves_is_swept(contained: Contained, addre
         assert await asyncio.to_thread(process.stdout.readline) == b"runs\n"
         process.send_signal(signal.SIGKILL)
     [left] = containers(address)
+    with closing(container.Engine.connect(address)) as engine:
+        folder = Path(engine._client.containers.get(left).labels["computeragent.folder"])
+    assert folder.is_dir()
     async with ComputerAgent(source=INLINE, engine="scripted", options=HELLO, runtime=contained()) as agent:
         await agent.chat("hi")
         assert left not in containers(address)
+    assert not folder.exists()

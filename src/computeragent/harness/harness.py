@@ -162,7 +162,7 @@ class LocalHarness:
             session = LocalSession(
                 channel=channel,
                 engine=engine,
-                workspace=LocalWorkspace(placed.workspace_path),
+                workspace=placed.files or LocalWorkspace(placed.workspace_path),
                 policy=request.policy,
                 approval_timeout=request.approval_timeout,
                 released=partial(self._release, channel, placed, telemetry),

@@ -20,9 +20,8 @@ from computeragent.eventlog import Channel, ChannelStream
 from computeragent.harness.permissions import PermissionChain
 from computeragent.harness.told import RunTelemetry
 from computeragent.harness.turns import TurnQueue
-from computeragent.harness.workspace import LocalWorkspace
 from computeragent.logs import Logger
-from computeragent.protocol_types import EngineContext, EngineDriver, EngineEvent, PolicyDecider
+from computeragent.protocol_types import EngineContext, EngineDriver, EngineEvent, PolicyDecider, Workspace
 from computeragent.wire.events import (
     AgentIdentity,
     Capabilities,
@@ -63,7 +62,7 @@ class LocalSession:
         *,
         channel: Channel,
         engine: EngineDriver,
-        workspace: LocalWorkspace,
+        workspace: Workspace,
         policy: PolicyDecider | None,
         approval_timeout: float,
         released: Callable[[], Awaitable[None]],

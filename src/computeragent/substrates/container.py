@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import io
 import os
+import shutil
 import socket
 import sys
 import tarfile
@@ -65,16 +66,25 @@ class Engine:
         return cls(client, address)
 
     def run(
-        self, image: str, command: Sequence[str], options: Mapping[str, Any], loop: asyncio.AbstractEventLoop
+        self,
+        image: str,
+        command: Sequence[str],
+        options: Mapping[str, Any],
+        *,
+        folder: Path,
+        loop: asyncio.AbstractEventLoop,
     ) -> Container:
-        """Start a container. Raises `SubstrateError` for an image or a network that is not there, and the like."""
+        """Start a container; `folder` is what it leaves on this machine.
+
+        Raises `SubstrateError` for an image or a network that is not there, and the like.
+        """
         from docker import errors, types
 
         failures: Any = errors
         logs: Any = types.LogConfig(type="json-file", config=_LOGS)
         try:
             made = self._client.containers.create(
-                image, list(command[1:]), entrypoint=[command[0]], labels=_labels(), log_config=logs, **options
+                image, list(command[1:]), entrypoint=[command[0]], labels=_labels(folder), log_config=logs, **options
             )
         except failures.ImageNotFound as error:
             raise SubstrateError(
@@ -91,7 +101,7 @@ class Engine:
         return Container(self, made, loop)
 
     def sweep(self) -> None:
-        """Remove the containers of processes of this machine that are gone."""
+        """Remove the containers of processes of this machine that are gone, and their folders."""
         from docker import errors
 
         failures: Any = errors
@@ -101,6 +111,7 @@ class Engine:
                 if pid.isdigit() and _started(int(pid)) != started:
                     _log.info("container_swept", container=each.short_id)
                     self.remove(each)
+                    shutil.rmtree(each.labels.get(f"{_LABEL}.folder", ""), ignore_errors=True)
         except failures.NotFound:
             return  # it went meanwhile
         except failures.DockerException as error:
@@ -222,8 +233,9 @@ def _skeleton() -> bytes:
     return buffer.getvalue()
 
 
-def _labels() -> dict[str, str]:
-    return {f"{_LABEL}.owner": f"{os.getpid()}:{_started(os.getpid())}", f"{_LABEL}.machine": _machine()}
+def _labels(folder: Path) -> dict[str, str]:
+    owner = f"{os.getpid()}:{_started(os.getpid())}"
+    return {f"{_LABEL}.owner": owner, f"{_LABEL}.machine": _machine(), f"{_LABEL}.folder": str(folder)}
 
 
 def _machine() -> str:

@@ -13,6 +13,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -139,13 +140,14 @@ class DockerSubstrate:
             image = self._image or await asyncio.to_thread(empty_image, engine)
             options = self._options(folder, tenant, mounts, limits)
             loop = asyncio.get_running_loop()
-            starting = asyncio.ensure_future(asyncio.to_thread(engine.run, image, self._command(), options, loop))
+            run = partial(engine.run, image, self._command(), options, folder=folder, loop=loop)
+            starting = asyncio.ensure_future(asyncio.to_thread(run))
             try:
-                container = await asyncio.shield(starting)
+                container = started = await asyncio.shield(starting)
             except asyncio.CancelledError:
                 container = await starting  # it starts all the same, and has to go
                 raise
-            control = await _answer(door, listener, container)
+            control = await _answer(door, listener, started)
         except BaseException:
             if container is not None:
                 await container.close()
@@ -154,7 +156,7 @@ class DockerSubstrate:
         finally:
             listener.close()
             door.close()
-        host = EngineHost(container, folder, control, PROVIDERS)
+        host = EngineHost(started, folder, control, PROVIDERS)
         try:
             await host.introduced()
         except BaseException:

@@ -28,33 +28,21 @@ _CONNECT = 15.0
 _log = Logger("relay")
 
 
-class Relay:
-    """Serves a listener that was opened in a sandbox, for one provider."""
+class Forward:
+    """Answers what a sandbox asks of one provider; an ASGI application."""
 
-    def __init__(self, route: Route, listener: socket.socket) -> None:
+    def __init__(self, route: Route) -> None:
         self.route = route
-        self._listener = listener
         self._http = httpx2.AsyncClient(
             timeout=httpx2.Timeout(None, connect=_CONNECT), follow_redirects=False, limits=httpx2.Limits()
         )
-        config = uvicorn.Config(self._answer, interface="asgi3", lifespan="off", log_config=None, access_log=False)
-        config.proxy_headers, config.timeout_graceful_shutdown = False, 1
-        self._server = _Server(config)
-        self._serving: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Answer from now on."""
-        self._serving = asyncio.create_task(self._server.serve(sockets=[self._listener]), name=f"{self.route!r}")
 
     async def close(self) -> None:
-        """Stop answering, also what is under way."""
-        self._server.should_exit = self._server.force_exit = True
-        if self._serving is not None:
-            await asyncio.gather(self._serving, return_exceptions=True)
-        self._listener.close()
+        """Close the connections to the provider."""
         await self._http.aclose()
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
         path = scope.get("raw_path", b"").decode("ascii", "replace")
         if scope["type"] != "http" or not _is_below(path, scope["path"]):
             await _refuse(send, 404, "this relay forwards requests for its model provider only")
@@ -87,6 +75,31 @@ class Relay:
             await response.aclose()
 
 
+class Relay:
+    """Serves a listener that was opened in a sandbox, for one provider."""
+
+    def __init__(self, route: Route, listener: socket.socket) -> None:
+        self._name = f"relay {route!r}"
+        self._listener = listener
+        self._forward = Forward(route)
+        config = uvicorn.Config(self._forward, interface="asgi3", lifespan="off", log_config=None, access_log=False)
+        config.proxy_headers, config.timeout_graceful_shutdown = False, 1
+        self._server = GuestServer(config)
+        self._serving: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Answer from now on."""
+        self._serving = asyncio.create_task(self._server.serve(sockets=[self._listener]), name=self._name)
+
+    async def close(self) -> None:
+        """Stop answering, also what is under way."""
+        self._server.should_exit = self._server.force_exit = True
+        if self._serving is not None:
+            await asyncio.gather(self._serving, return_exceptions=True)
+        self._listener.close()
+        await self._forward.close()
+
+
 def _named(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
     return [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in headers]
 
@@ -106,7 +119,7 @@ async def _gone(receive: Receive) -> None:
         pass
 
 
-class _Server(uvicorn.Server):
+class GuestServer(uvicorn.Server):
     """A server within somebody else's program: signals are not its own."""
 
     @contextlib.contextmanager
