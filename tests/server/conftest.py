@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ import uvicorn
 
 from computeragent.server import bearer, create_harness_server
 from computeragent.wire.sse import SseDecoder
+from loopback import listening
 
 TOKEN = "a-token-of-the-tests"
 
@@ -72,7 +72,7 @@ class Server:
 @asynccontextmanager
 async def serving(folder: Path, **settings: Any) -> AsyncIterator[Server]:
     app = create_harness_server(**({"auth": bearer([TOKEN])} | settings))
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = listening()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2))
     running = asyncio.create_task(server.serve(sockets=[listener]))

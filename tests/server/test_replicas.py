@@ -23,6 +23,7 @@ from computeragent.errors import ValidationError
 from computeragent.eventlog import MemoryEventLog, RedisEventLog, SharedEventLog, SharedSqliteEventLog
 from computeragent.harness import LocalHarness
 from computeragent.server import bearer, create_harness_server
+from loopback import listening
 from redis_server import RedisServer
 
 from .conftest import TOKEN, Server, serving
@@ -39,7 +40,7 @@ async def replica(
     log: SharedEventLog, folder: Path, name: str, advertise: str | None = None, **settings: Any
 ) -> AsyncIterator[Server]:
     """A server in this process, with folders of its own."""
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = listening()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     harness = LocalHarness(log=log, library_mode=False, work=folder / name)
     settings = {"auth": bearer([TOKEN, OTHER])} | settings

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ import uvicorn
 from computeragent.server import bearer
 from computeragent.server.sandboxes import SandboxLimits, create_sandbox_server
 from computeragent.wire.sse import SseDecoder
+from loopback import listening
 
 ALICE, BOB = "the-token-of-alice", "the-token-of-bob"
 WRITE = {"tool": "Write", "input": {"file_path": "notes.txt", "content": "hello"}}
@@ -99,7 +99,7 @@ async def serving(**settings: Any) -> AsyncIterator[Server]:
     limits = settings.pop("limits", {})
     chosen: dict[str, Any] = {"auth": bearer([ALICE, BOB]), "limits": SandboxLimits(**limits)}
     app = create_sandbox_server(**(chosen | settings))
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = listening()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2))
     running = asyncio.create_task(server.serve(sockets=[listener]))
