@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from computeragent import plugins
+
 from .conftest import Cli, script
 
-COMMANDS = ["", "run", "chat", "demo", "simulate", "sessions", "sessions ls", "sessions show", "sessions rm", "agent"]
+SESSIONS = ["sessions", *(f"sessions {action}" for action in ("ls", "show", "tail", "fork", "rm"))]
+COMMANDS = ["", "run", "chat", "demo", "simulate", *SESSIONS, "agent"]
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, "agent validate", "version"])
@@ -70,6 +73,9 @@ def test_a_scripted_run_does_not_import_the_claude_sdk(cli: Cli) -> None:
         "run --budget nan",
         "run --budget -1",
         "run --max-turns 0",
+        "run --harness-kind other",
+        "sessions tail s --after -1",
+        "sessions fork",
         "simulate --port 99999",
         "sessions ls --limit 0",
         "sessions show",
@@ -110,12 +116,12 @@ BAD: dict[str, tuple[list[str], str, str]] = {
     "store": (
         ["--session-store", "sqlit"],
         "error[UNKNOWN_STORE]: session store 'sqlit' is not registered",
-        'hint: Did you mean "sqlite"? Available: file, memory, sqlite.',
+        f'hint: Did you mean "sqlite"? Available: {", ".join(plugins.stores.names())}.',
     ),
     "runtime": (
         ["--runtime", "locl"],
         "error[UNKNOWN_SUBSTRATE]: runtime 'locl' is not registered",
-        'hint: Did you mean "local"? Available: local.',
+        f'hint: Did you mean "local"? Available: {", ".join(plugins.substrates.names())}.',
     ),
     "session id": (
         ["--session-id", "../x"],
@@ -166,6 +172,26 @@ BAD: dict[str, tuple[list[str], str, str]] = {
         ["--base-url", "localhost"],
         "error[VALIDATION]: base_url 'localhost' is not an http(s) URL",
         "hint: Such as https://host/path.",
+    ),
+    "store options": (
+        ["--session-store", "file=[1]"],
+        "error[VALIDATION]: the options of the session store 'file' are no JSON object",
+        'hint: Such as file={"root": "transcripts"}.',
+    ),
+    "store address": (
+        ["--session-store", "redis://user:canary@h"],
+        "error[VALIDATION]: no session store has addresses of redis://",
+        "hint: Use postgres://… or mongodb://…, or KIND={JSON}.",
+    ),
+    "server": (
+        ["--harness-url", "localhost:7700"],
+        "error[VALIDATION]: 'localhost:7700' is not the address of a server",
+        "hint: Such as http://127.0.0.1:7700.",
+    ),
+    "key file": (
+        ["--harness-url", "http://127.0.0.1:1", "--harness-token-file", "nope"],
+        "error[VALIDATION]: the key in nope cannot be read: No such file or directory",
+        "hint: It has one line, the key.",
     ),
     "inline source": (
         ["--source", "inline:[1]"],

@@ -20,10 +20,11 @@ from .conftest import Cli
 
 
 @contextmanager
-def serving(cli: Cli, *args: str) -> Iterator[tuple[list[str], int]]:
-    """A server that is ready: what it said, and its port."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+def serving(cli: Cli, *args: str, port: int = 0, end: int = signal.SIGINT) -> Iterator[tuple[list[str], int]]:
+    """A server that is ready: what it said, and its port. In the end it gets the signal `end`."""
+    if not port:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
     run = cli.start("serve", "--port", str(port), *args)
     said: list[str] = []
     try:
@@ -38,9 +39,9 @@ def serving(cli: Cli, *args: str) -> Iterator[tuple[list[str], int]]:
                     break
         yield said, port
     finally:
-        run.send_signal(signal.SIGINT)
+        run.send_signal(end)
         run.communicate(timeout=20)
-    assert run.returncode in {0, 130, -2}
+    assert run.returncode in {0, 130, -end}
 
 
 def paste(line: str, body: str) -> str:

@@ -13,8 +13,10 @@ from rich.console import Console
 
 from computeragent.chat import ChatHandle
 from computeragent.cli.main import report
+from computeragent.cli.progress import Progress
 from computeragent.cli.render import terminal
 from computeragent.cli.run import fill_in, make_agent, show_turn
+from computeragent.cli.store_choice import without_secrets
 from computeragent.errors import ComputerAgentError, EngineError
 from computeragent.eventlog import SqliteEventLog
 from computeragent.settings import home
@@ -26,17 +28,18 @@ def chat(args: argparse.Namespace) -> int:
     save_history = _history()
     fill_in(args)
     log = SqliteEventLog()
-    agent = make_agent(args, log)
+    progress = Progress(sys.stderr)
+    agent = make_agent(args, log, progress)
     with asyncio.Runner() as runner:
         try:
             while (line := _read()) is not None:
                 if line:
-                    _turn(runner, agent.chat(line), console)
+                    _turn(runner, agent.chat(line), console, progress)
         finally:
             runner.run(agent.dispose())
             runner.run(log.close())
             save_history()
-    if agent.session_id and args.session_store != "memory":
+    if agent.session_id and args.session_store not in {None, "memory"}:
         console.print(f"resume with: {_resume(args, agent.session_id)}", style="dim", soft_wrap=True)
     return 0
 
@@ -45,15 +48,28 @@ def _resume(args: argparse.Namespace, session_id: str) -> str:
     """The command line that goes on with this conversation."""
     source = args.source or args.source_flag
     command = ["computeragent", "chat", *([source] if source else []), "--session-id", session_id]
-    for flag, value in (("--engine", args.engine), ("--loader", args.loader), ("--model", args.model)):
+    here = args.harness_url is None
+    for flag, value in (
+        ("--agent-id", args.agent_id),
+        ("--engine", args.engine),
+        ("--loader", args.loader),
+        ("--model", args.model),
+        ("--session-store", None if here and args.session_store == "sqlite" else without_secrets(args.session_store)),
+        ("--runtime", None if here and args.runtime == "local" else args.runtime),
+        ("--harness-url", args.harness_url),
+        ("--harness-kind", args.harness_kind),
+    ):
         command += [flag, value] if value else []
-    command += ["--session-store", args.session_store] if args.session_store != "sqlite" else []
     return shlex.join(command)
 
 
-def _turn(runner: asyncio.Runner, handle: ChatHandle, console: Console) -> None:
+def _turn(runner: asyncio.Runner, handle: ChatHandle, console: Console, progress: Progress) -> None:
+    async def turn() -> None:
+        with progress.waiting():
+            await show_turn(handle, console, progress)
+
     try:
-        runner.run(show_turn(handle, console))
+        runner.run(turn())
     except asyncio.CancelledError:
         console.print("ended", style="yellow")
     except EngineError as error:

@@ -9,10 +9,13 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from computeragent.cli.agent_arguments import add_chat, add_run
+from computeragent.cli.arguments import count, port
+from computeragent.cli.session_arguments import add_sessions
 from computeragent.errors import ComputerAgentError
 
 if TYPE_CHECKING:
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+    from computeragent.cli.arguments import Commands
 
 _EXAMPLES = """\
 examples:
@@ -81,11 +84,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.set_defaults(handler=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    _add_run(commands)
-    _add_chat(commands)
+    add_run(commands)
+    add_chat(commands)
     _add_demo(commands)
     _add_simulate(commands)
-    _add_sessions(commands)
+    add_sessions(commands)
     _add_agent(commands)
     _add_telemetry(commands)
     _add_doctor(commands)
@@ -94,55 +97,6 @@ def build_parser() -> argparse.ArgumentParser:
     version = commands.add_parser("version", help="print versions of this package, the SDK and the Claude CLI")
     version.set_defaults(handler="agents:version")
     return parser
-
-
-def _add_run(commands: Commands) -> None:
-    run = commands.add_parser(
-        "run",
-        help="one turn with an agent: stream the answer, ask before tools run",
-        description="Run one turn with an agent and stream what it does. Tool calls that change something are asked "
-        "at the terminal; without a terminal they are denied unless --yes is given.",
-    )
-    _agent_arguments(run)
-    run.add_argument("-m", "--message", help="what to say; '-' or nothing reads standard input")
-    run.add_argument(
-        "--attach", action="append", default=[], metavar="FILE", help="put a file into the working directory"
-    )
-    run.add_argument("--json", "--raw", action="store_true", help="print each event as one line of JSON")
-    run.set_defaults(handler="run:run")
-
-
-def _add_chat(commands: Commands) -> None:
-    chat = commands.add_parser(
-        "chat",
-        help="talk with an agent, turn by turn",
-        description="Talk with an agent. Ctrl-C ends the turn, Ctrl-D (or /exit) the conversation; "
-        "the session can be resumed with --session-id.",
-    )
-    _agent_arguments(chat)
-    chat.set_defaults(handler="chat:chat")
-
-
-def _agent_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", nargs="?", help="a directory, a git URL, or github.com/org/repo[?ref=…]; default .")
-    parser.add_argument("-s", "--source", dest="source_flag", metavar="SOURCE", help="the same as a flag")
-    parser.add_argument("--engine", "--harness", default=None, help="how it thinks (default: claude-agent-sdk)")
-    parser.add_argument("--loader", help="identity loader: gap, passthrough (default: by what the source holds)")
-    parser.add_argument("--model", help="override the agent's model")
-    parser.add_argument("--temperature", type=float, help="override the agent's temperature, where the engine has one")
-    parser.add_argument("--base-url", metavar="URL", help="an Anthropic-compatible endpoint")
-    parser.add_argument("--runtime", help="where it runs (default: local)")
-    parser.add_argument("--session-id", metavar="ID", help="resume this session, or start it under this id")
-    parser.add_argument("--session-store", metavar="KIND", help="memory, file or sqlite (default)")
-    parser.add_argument("--permission-mode", metavar="MODE", help="the engine's own mode; every call is still asked")
-    parser.add_argument("--max-turns", type=_count, metavar="N", help="model calls per turn at most")
-    parser.add_argument("--budget", type=_amount, metavar="USD", help="end the run when it has cost more")
-    parser.add_argument(
-        "--env", action="append", default=[], metavar="NAME[=VALUE]", help="an environment variable for the engine"
-    )
-    parser.add_argument("--option", action="append", default=[], metavar="NAME=JSON", help="an option of the engine")
-    parser.add_argument("-y", "--yes", action="store_true", help="allow every tool call")
-    parser.add_argument("--debug", action="store_true", help="log everything to stderr")
 
 
 def _add_demo(commands: Commands) -> None:
@@ -167,27 +121,10 @@ def _add_simulate(commands: Commands) -> None:
     )
     simulate.add_argument("script", nargs="?", help="a YAML script; without one every message is echoed")
     simulate.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
-    simulate.add_argument("--port", type=_port, default=8399, help="port; 0 picks a free one (default: 8399)")
+    simulate.add_argument("--port", type=port, default=8399, help="port; 0 picks a free one (default: 8399)")
     simulate.add_argument("--require-key", metavar="KEY", help="refuse requests without this API key")
     simulate.add_argument("--check", action="store_true", help="only check the script")
     simulate.set_defaults(handler="simulate:simulate")
-
-
-def _add_sessions(commands: Commands) -> None:
-    sessions = commands.add_parser("sessions", help="list, show and delete recorded sessions")
-    sessions.set_defaults(handler="sessions:ls", limit=20, json=False)
-    actions = sessions.add_subparsers(metavar="ACTION")
-    ls = actions.add_parser("ls", help="the sessions used last")
-    ls.add_argument("--limit", type=_count, default=20, help="how many at most (default: 20)")
-    ls.add_argument("--json", action="store_true", help="one line of JSON per session")
-    ls.set_defaults(handler="sessions:ls")
-    show = actions.add_parser("show", help="what happened in a session")
-    show.add_argument("session_id", help="its id, or the beginning of it")
-    show.add_argument("--json", action="store_true", help="the events as lines of JSON")
-    show.set_defaults(handler="sessions:show")
-    rm = actions.add_parser("rm", help="delete a session's events, transcript and workspace")
-    rm.add_argument("session_id", help="its id")
-    rm.set_defaults(handler="sessions:rm")
 
 
 def _add_serve(commands: Commands) -> None:
@@ -202,7 +139,7 @@ def _add_serve(commands: Commands) -> None:
         "--kind", choices=("harness", "sandboxes"), default="harness", help="what to serve (default: harness)"
     )
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
-    serve.add_argument("--port", type=_port, help="port (default: 7700, of sandboxes 8787)")
+    serve.add_argument("--port", type=port, help="port (default: 7700, of sandboxes 8787)")
     serve.add_argument("--engine", action="append", default=[], help="offer this engine only; may be repeated")
     serve.add_argument(
         "--event-log",
@@ -229,7 +166,7 @@ def _add_serve(commands: Commands) -> None:
     )
     serve.add_argument("--pool", type=int, default=0, metavar="N", help="keep N places of the runtime ready")
     serve.add_argument(
-        "--max-sessions", type=_count, metavar="N", help="sessions under way at a time (default: 10000); more get 429"
+        "--max-sessions", type=count, metavar="N", help="sessions under way at a time (default: 10000); more get 429"
     )
     serve.add_argument("--no-auth", action="store_true", help="let everybody in; for loopback alone")
     sandboxes = serve.add_argument_group("with --kind sandboxes")
@@ -255,8 +192,8 @@ def _add_torture(commands: Commands) -> None:
     torture.add_argument(
         "--token", help="a token of it (default: COMPUTERAGENT_HARNESS_TOKEN, then this machine's own)"
     )
-    torture.add_argument("--events", type=_count, default=500, metavar="N", help="events of the run (default: 500)")
-    torture.add_argument("--seeds", type=_count, default=20, metavar="N", help="cuts at each event (default: 20)")
+    torture.add_argument("--events", type=count, default=500, metavar="N", help="events of the run (default: 500)")
+    torture.add_argument("--seeds", type=count, default=20, metavar="N", help="cuts at each event (default: 20)")
     torture.add_argument("--quick", action="store_true", help="a few hundred cuts, and no waiting for heartbeats")
     torture.add_argument("--json", action="store_true", help="the report as one line of JSON")
     torture.set_defaults(handler="torture:torture")
@@ -313,27 +250,6 @@ def _add_agent(commands: Commands) -> None:
     validate.add_argument("source", nargs="?", default=".", help="a directory or git URL (default: .)")
     validate.add_argument("--engine", default="claude-agent-sdk", help="the engine to read it for")
     validate.set_defaults(handler="agents:validate")
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, not {value}")
-    return value
-
-
-def _amount(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be more than 0, not {text}")
-    return value
-
-
-def _port(text: str) -> int:
-    value = int(text)
-    if not 0 <= value <= 65_535:
-        raise argparse.ArgumentTypeError(f"must be between 0 and 65535, not {value}")
-    return value
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ import base64
 import os
 import signal
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,10 @@ from computeragent.agent import ComputerAgent
 from computeragent.approval import tty_approval
 from computeragent.chat import ChatHandle
 from computeragent.chat_result import ChatResult
+from computeragent.cli.progress import Progress
 from computeragent.cli.render import TurnView, footer, terminal
+from computeragent.cli.server_choice import place_of, server_url, token_of
+from computeragent.cli.store_choice import store_choice
 from computeragent.errors import EngineError, ValidationError
 from computeragent.eventlog import EventLog, SqliteEventLog
 from computeragent.protocol_types import PermissionRequest, ToolCallback
@@ -40,19 +42,22 @@ def run(args: argparse.Namespace) -> int:
 async def _run(args: argparse.Namespace) -> int:
     fill_in(args)
     message = _message(args.message)
-    attachments = [_attach(path) for path in args.attach]
-    async with SqliteEventLog() as log, make_agent(args, log, attachments) as agent:
+    progress = Progress(sys.stderr)
+    async with SqliteEventLog() as log, make_agent(args, log, progress) as agent:
         handle = agent.chat(message)
-        if args.json:
-            return await _as_json(handle)
-        return await show_turn(handle, terminal())
+        with progress.waiting():
+            if args.json:
+                return await _as_json(handle, progress)
+            return await show_turn(handle, terminal(), progress)
 
 
-async def show_turn(handle: ChatHandle, console: Console) -> int:
+async def show_turn(handle: ChatHandle, console: Console, progress: Progress | None = None) -> int:
     """Play one turn at the terminal. Ctrl-C ends the turn; a second one ends everything. Returns the exit status."""
     view = TurnView(console)
     with cancelling(handle):
         async for event in handle:
+            if progress is not None:
+                progress.done()
             view.show(event)
     view.close_line()
     try:
@@ -65,9 +70,10 @@ async def show_turn(handle: ChatHandle, console: Console) -> int:
     return _status(result)
 
 
-async def _as_json(handle: ChatHandle) -> int:
+async def _as_json(handle: ChatHandle, progress: Progress) -> int:
     with cancelling(handle):
         async for event in handle:
+            progress.done()
             sys.stdout.buffer.write(encode_event(event) + b"\n")
             sys.stdout.buffer.flush()
     return _status(await handle.result())
@@ -102,16 +108,23 @@ def fill_in(args: argparse.Namespace) -> None:
     """What the command line leaves open, from the environment or the config file (see `settings.py`)."""
     args.engine = setting("engine", args.engine)
     args.model = setting("model", args.model)
-    args.runtime = setting("runtime", args.runtime, "local")
-    args.session_store = setting("session_store", args.session_store, "sqlite")
+    args.agent_id = setting("agent_id", args.agent_id)
+    if args.harness_url is not None or args.runtime is None:
+        args.harness_url = server_url(args)
+    if args.harness_url is None:
+        args.runtime = setting("runtime", args.runtime, "local")
+        args.session_store = setting("session_store", args.session_store, "sqlite")
 
 
-def make_agent(args: argparse.Namespace, log: EventLog, attachments: Sequence[Attachment] = ()) -> ComputerAgent:
-    """The agent that the command line describes, recorded in the session database."""
+def make_agent(args: argparse.Namespace, log: EventLog, progress: Progress) -> ComputerAgent:
+    """The agent that the command line describes, recorded in the session database where it runs here."""
     if args.source and args.source_flag and args.source != args.source_flag:
         raise ValidationError("two sources are given", hint="Give the source once, as an argument or with --source.")
+    source = args.source or args.source_flag or (None if args.agent_id else ".")
+    progress.begin("starting" if args.harness_url is None else f"starting at {place_of(args.harness_url)}")
     return ComputerAgent(
-        source=_source(args.source or args.source_flag or "."),
+        source=None if source is None else _source(source),
+        agent_id=args.agent_id,
         engine=args.engine,
         runtime=args.runtime,
         identity_loader=args.loader,
@@ -119,14 +132,17 @@ def make_agent(args: argparse.Namespace, log: EventLog, attachments: Sequence[At
         temperature=args.temperature,
         base_url=args.base_url,
         session_id=args.session_id,
-        session_store=args.session_store,
+        session_store=store_choice(args.session_store),
         options=_options(args),
         envs=_envs(args.env),
-        attachments=attachments,
+        attachments=[_attach(path) for path in args.attach],
         budget_max_usd=args.budget,
         on_tool_call=approver(allow_all=args.yes),
         event_log=log,
-        progress=_progress,
+        harness_url=args.harness_url,
+        harness_kind=args.harness_kind,
+        harness_token=token_of(args),
+        progress=progress.tell,
         debug=args.debug,
     )
 
@@ -205,7 +221,3 @@ def _attach(path: str) -> Attachment:
     except OSError as error:
         raise ValidationError(f"attachment {path}: {error.strerror}", hint="Check the path.") from error
     return Attachment(path=Path(path).name, content=base64.b64encode(data).decode(), encoding="base64")
-
-
-def _progress(line: str) -> None:
-    print(line, file=sys.stderr)

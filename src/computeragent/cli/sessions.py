@@ -13,15 +13,16 @@ from msgspec.structs import replace
 from rich.table import Table
 
 from computeragent.approval import printable
-from computeragent.cli.render import TurnView, terminal
+from computeragent.cli import remote_sessions
+from computeragent.cli.playback import Playback
+from computeragent.cli.render import terminal
+from computeragent.cli.server_choice import server_url
 from computeragent.errors import NotFoundError, SessionLiveError
 from computeragent.eventlog import SessionSummary, SqliteEventLog
 from computeragent.ids import check_session_id
 from computeragent.settings import home
 from computeragent.stores.file import FileSessionStore
 from computeragent.stores.sqlite import SqliteSessionStore
-from computeragent.wire.events import CaTurnStarted
-from computeragent.wire.requests import UserInput
 
 _DAY = 86_400
 _ALL = 1_000_000
@@ -29,6 +30,8 @@ _ALL = 1_000_000
 
 def ls(args: argparse.Namespace) -> int:
     """List the sessions used last."""
+    if (url := server_url(args)) is not None:
+        return remote_sessions.ls(url, args)
     found = asyncio.run(_sessions(args.limit))
     if args.json:
         for session in found:
@@ -55,11 +58,15 @@ def ls(args: argparse.Namespace) -> int:
 
 def show(args: argparse.Namespace) -> int:
     """Show what happened in a session."""
+    if (url := server_url(args)) is not None:
+        return remote_sessions.show(url, args)
     return asyncio.run(_show(args.session_id, as_json=args.json))
 
 
 def rm(args: argparse.Namespace) -> int:
     """Delete a session's events, transcript and workspace."""
+    if (url := server_url(args)) is not None:
+        return remote_sessions.rm(url, args)
     asyncio.run(_remove(args.session_id))
     shutil.rmtree(home("work") / args.session_id, ignore_errors=True)
     print(f"deleted {args.session_id}")
@@ -76,18 +83,12 @@ async def _sessions(limit: int) -> list[SessionSummary]:
 async def _show(prefix: str, *, as_json: bool) -> int:
     async with SqliteEventLog() as log:
         session_id = await resolve(log, prefix)
-        view = TurnView(console := terminal())
         after = -1
-        while page := await log.read(session_id, after):
-            for recorded in page:
-                if as_json:
-                    print(recorded.data.decode())
-                    continue
-                if isinstance(recorded.event, CaTurnStarted) and recorded.event.message is not None:
-                    console.print(f"› {printable(_typed(recorded.event.message))}", style="bold")
-                view.show(recorded.event)
-            after = page[-1].id
-        view.close_line()
+        with Playback(as_json=as_json) as playback:
+            while page := await log.read(session_id, after):
+                for recorded in page:
+                    playback.play(recorded)
+                after = page[-1].id
         return 0
 
 
@@ -119,12 +120,6 @@ async def resolve(log: SqliteEventLog, prefix: str) -> str:
     if matches:
         raise NotFoundError(f"{len(matches)} sessions begin with {prefix!r}", hint="Give more of the id.")
     raise NotFoundError(f"session {prefix!r} not found", hint="`computeragent sessions ls` lists them.")
-
-
-def _typed(message: UserInput) -> str:
-    if isinstance(message.content, str):
-        return message.content
-    return " ".join(str(block.get("text") or f"[{block.get('type')}]") for block in message.content)
 
 
 def _ago(at: float) -> str:
