@@ -93,4 +93,5 @@ def _take_terminal() -> None:
     import fcntl
     import termios
 
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a job in the background has it ignored, and hands that on
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)

@@ -169,10 +169,11 @@ async def test_a_new_process_in_another_folder_gives_the_model_its_history(tmp_p
     assert "what was it?" in last
 
 
-async def test_two_sessions_at_once_do_not_mix(start: Any, workdir: Path) -> None:
+async def test_two_sessions_at_once_do_not_mix(start: Any, workdir: Path, config_dir: Path, tmp_path: Path) -> None:
     script = "rules: [{match: 'say (\\w+)', turns: [{text: 'I say $1', delay: 0.2}]}]"
     async with start(script) as (one, sim):
-        async with ComputerAgent(source=workdir, envs=one._request.envs) as two:
+        envs = sim.claude_environment(config_dir) | {"HOME": str(tmp_path / "home")}
+        async with ComputerAgent(source=workdir, envs=envs) as two:
             results = await asyncio.gather(one.chat("say red"), two.chat("say blue"))
             assert [result.text for result in results] == ["I say red", "I say blue"]
             await asyncio.gather(one.chat("say green"), two.chat("say yellow"))

@@ -183,7 +183,7 @@ class Spool:
     def acknowledge(self, sink: str, position: int) -> None:
         """A sink has everything up to a place. What every sink has is deleted, `KEEP_SENT` seconds after it came in."""
         with self._changed:
-            if position <= self._cursors[sink]:
+            if position <= self._cursors.get(sink, position):  # one that was closed meanwhile has no place any more
                 return
             self._cursors[sink] = position
             done = min(self._cursors.values())
