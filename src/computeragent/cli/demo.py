@@ -78,7 +78,7 @@ async def _demo(args: argparse.Namespace, console: Console, repository: Path) ->
 
         _heading(console, "3. The session is recorded", "computeragent sessions ls")
         sys.stdout.flush()
-        await asyncio.to_thread(sessions.ls, argparse.Namespace(limit=5, json=False))
+        await asyncio.to_thread(sessions.ls, argparse.Namespace(limit=5, json=False, harness_url=""))
 
         command = ["run", str(repository), "--session-id", session_id, "--yes", "-m", FOLLOW_UP]
         for name in envs:
