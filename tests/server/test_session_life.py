@@ -1,0 +1,135 @@
+"""How many sessions a server takes, how long it keeps them, and what is left of them."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from computeragent.errors import TooManySessionsError
+from computeragent.eventlog import MemoryEventLog, SharedSqliteEventLog
+from computeragent.server import bearer
+
+from .conftest import TOKEN, Server, serving
+
+pytestmark = pytest.mark.anyio
+OTHER = "the-token-of-another"
+
+
+async def test_more_sessions_than_there_may_be_are_refused_until_one_ends(tmp_path: Path) -> None:
+    async with serving(tmp_path, max_sessions=3) as server:
+        first, *_ = [await server.open([{"text": "x"}]) for _ in range(3)]
+        refused = await server.client.post("/v1/sessions", json=server.body(streamingInput=True))
+        error = refused.json()["error"]
+        assert (refused.status_code, error["code"]) == (429, TooManySessionsError.code)
+        assert error["details"] == {"active": 3, "max": 3}
+        assert int(refused.headers["retry-after"]) > 0
+        chat = server.body(messages=[{"role": "user", "content": "x"}])
+        assert (await server.client.post("/v1/chat", json=chat)).status_code == 429
+        await server.client.post(f"/v1/sessions/{first}/cancel")  # over, and still there to be read
+        assert await server.open()
+        assert (await server.client.get(f"/v1/sessions/{first}")).json()["status"] == "cancelled"
+
+
+async def test_of_many_that_come_at_once_no_more_are_taken_than_there_may_be(tmp_path: Path) -> None:
+    async with serving(tmp_path, max_sessions=5) as server:
+        body = server.body(streamingInput=True)
+        answers = await asyncio.gather(*(server.client.post("/v1/sessions", json=body) for _ in range(20)))
+        assert sorted(answer.status_code for answer in answers) == [201] * 5 + [429] * 15
+        assert len((await server.client.get("/v1/sessions")).json()["sessions"]) == 5
+
+
+async def test_an_opening_that_fails_takes_no_place(tmp_path: Path) -> None:
+    async with serving(tmp_path, max_sessions=1) as server:
+        for _ in range(3):
+            wrong = server.body(attachments=[{"path": "../x", "content": ""}], streamingInput=True)
+            assert (await server.client.post("/v1/sessions", json=wrong)).status_code == 400
+        assert await server.open()
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+async def test_a_finished_session_expires_with_its_folder_and_events(
+    kind: str, tmp_path: Path, state_folder: Path
+) -> None:
+    log = MemoryEventLog() if kind == "memory" else SharedSqliteEventLog(tmp_path / "log.db")
+    async with serving(tmp_path, session_ttl=0.2, log=log) as server:
+        session = await server.open([{"text": "x"}])
+        await server.say(session, "go")
+        await server.client.post(f"/v1/sessions/{session}/end-input")
+        await server.events(session)
+        while (state_folder / "work" / session).exists():
+            await asyncio.sleep(0.05)
+        if kind == "memory":
+            while (await server.client.get(f"/v1/sessions/{session}/events")).status_code != 404:
+                await asyncio.sleep(0.25)  # each look makes it younger
+
+
+async def test_deleting_a_session_under_way_ends_it_and_frees_its_folder(server: Server, state_folder: Path) -> None:
+    session = await server.open([{"text": "x"}, {"delay": 60}])
+    await server.say(session, "go")
+    connected = asyncio.Event()
+    reading = asyncio.create_task(server.events(session, lambda _: bool(connected.set())))
+    await connected.wait()
+    assert (state_folder / "work" / session).is_dir()
+    assert (await server.client.delete(f"/v1/sessions/{session}")).json() == {"ok": True}
+    assert (await reading)[-1]["kind"] == "ca_session_ended"
+    assert not (state_folder / "work" / session).exists()
+    for method, path in (("GET", ""), ("GET", "/events"), ("DELETE", ""), ("POST", "/cancel"), ("GET", "/fs/tree")):
+        gone = await server.client.request(method, f"/v1/sessions/{session}{path}")
+        assert (gone.status_code, gone.json()["error"]["code"]) == (404, "NOT_FOUND")
+
+
+async def test_every_page_together_is_the_list(server: Server) -> None:
+    made = [await server.open() for _ in range(7)]
+    listed: list[str] = []
+    offset: int | None = 0
+    while offset is not None:
+        page = (await server.client.get("/v1/sessions", params={"limit": 3, "offset": offset})).json()
+        listed += [one["sessionId"] for one in page["sessions"]]
+        offset = page.get("next")
+    assert listed == made[::-1]
+    beyond = (await server.client.get("/v1/sessions", params={"offset": 100})).json()
+    assert beyond == {"sessions": []}
+    for wrong in ({"limit": 501}, {"offset": -1}, {"limit": "1e3"}):
+        assert (await server.client.get("/v1/sessions", params=wrong)).status_code == 400
+
+
+async def test_a_key_is_of_one_caller_and_one_purpose(tmp_path: Path) -> None:
+    both = bearer([TOKEN, OTHER])
+    async with serving(tmp_path, auth=both) as server:
+        headers = {"authorization": f"Bearer {OTHER}"}
+        async with httpx2.AsyncClient(base_url=server.url, headers=headers) as stranger:
+            body, key = server.body([{"text": "x"}], [{"text": "y"}], streamingInput=True), {"idempotency-key": "same"}
+            mine = (await server.client.post("/v1/sessions", json=body, headers=key)).json()["sessionId"]
+            theirs = (await stranger.post("/v1/sessions", json=body, headers=key)).json()["sessionId"]
+            assert mine != theirs
+            other = (await server.client.post("/v1/sessions", json=body)).json()["sessionId"]
+            said = {"message": {"role": "user", "content": "x"}}
+            for session in (mine, other):  # the same key means another message in another session
+                for _ in range(2):
+                    answer = await server.client.post(f"/v1/sessions/{session}/messages", json=said, headers=key)
+                    assert answer.json()["turnIndex"] == 0
+            again = await server.client.post(
+                f"/v1/sessions/{mine}/messages", json=said, headers={"idempotency-key": "b"}
+            )
+            assert again.json()["turnIndex"] == 1
+
+
+async def test_what_failed_under_a_key_may_be_tried_again(server: Server) -> None:
+    key = {"idempotency-key": "k"}
+    body = server.body(streamingInput=True)
+    wrong = body | {"attachments": [{"path": "../x", "content": ""}]}
+    assert (await server.client.post("/v1/sessions", json=wrong, headers=key)).status_code == 400
+    assert (await server.client.post("/v1/sessions", json=body, headers=key)).status_code == 201
+
+
+async def test_a_client_that_leaves_while_its_session_is_opened_may_ask_again(server: Server) -> None:
+    key, body = {"idempotency-key": "left"}, server.body(streamingInput=True)
+    with pytest.raises(httpx2.TimeoutException):
+        await server.client.post("/v1/sessions", json=body, headers=key, timeout=0.001)
+    answers = [await server.client.post("/v1/sessions", json=body, headers=key) for _ in range(2)]
+    assert {answer.status_code for answer in answers} == {201}
+    assert len({answer.json()["sessionId"] for answer in answers}) == 1
+    assert len((await server.client.get("/v1/sessions")).json()["sessions"]) == 1
