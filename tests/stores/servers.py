@@ -82,8 +82,10 @@ def postgres() -> Iterator[Postgres]:
                     break
                 except subprocess.CalledProcessError:
                     time.sleep(0.05)
-            yield made
-            running.send_signal(signal.SIGQUIT)
+            try:
+                yield made
+            finally:
+                running.send_signal(signal.SIGQUIT)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
