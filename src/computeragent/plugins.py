@@ -121,6 +121,8 @@ substrates = Registry(
         "local-process": "computeragent.substrates.local:local_process",
         "bwrap": "computeragent.substrates.bwrap:BwrapSubstrate",
         "docker": "computeragent.substrates.docker:DockerSubstrate",
+        "e2b": "computeragent.substrates.e2b:E2BSubstrate",
+        "vz": "computeragent.substrates.vz:VZSubstrate",
     },
 )
 stores = Registry(

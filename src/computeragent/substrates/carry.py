@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,12 +28,13 @@ def packed(folder: Path) -> tuple[Path, frozenset[str]]:
     descriptor, name = tempfile.mkstemp(dir=home("work"), suffix=".carried")
     os.close(descriptor)
     try:
-        before = frozenset(_names(folder))
         pack(folder, Path(name), CAPS)
+        with tarfile.open(name, "r:gz") as tar:
+            sent = frozenset(tar.getnames())
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-    return Path(name), before
+    return Path(name), sent
 
 
 def bring_home(archive: Path, folder: Path, sent: frozenset[str]) -> None:

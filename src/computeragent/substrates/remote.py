@@ -32,7 +32,7 @@ from computeragent.wire.encoding import from_json
 
 _PAUSE = 0.1
 _CARRYING = 600.0  # seconds that a folder may take on its way
-_PATIENCE = 10.0
+_LEAVING = 5.0
 _log = Logger("substrate")
 
 
@@ -42,7 +42,10 @@ def new_token() -> str:
 
 
 class RemoteHost:
-    """A host that serves at `base_url`, in `body`. `transport` is the way there, where it is a special one."""
+    """A host that serves at `base_url`, in `body`. `transport` is the way there, where it is a special one.
+
+    `patience` is how many seconds a lost connection may take to come back.
+    """
 
     def __init__(
         self,
@@ -52,10 +55,11 @@ class RemoteHost:
         token: str,
         transport: httpx2.AsyncHTTPTransport | None = None,
         headers: Mapping[str, str] | None = None,
+        patience: float = 10.0,
     ) -> None:
         self._body = body
         self._http = httpx2.AsyncClient(transport=transport, timeout=60.0, headers=dict(headers or {}))
-        client = HarnessClient(base_url=base_url, token=token, client=self._http, patience=_PATIENCE)
+        client = HarnessClient(base_url=base_url, token=token, client=self._http, patience=patience)
         self.harness = RemoteHarness(client)
         self.wire = Connection(base_url, token=token, client=self._http)
         self._home = ""
@@ -104,9 +108,10 @@ class RemoteHost:
         if self._running is not None:
             self._running.cancel()
             await asyncio.gather(self._running, return_exceptions=True)
+        with suppress(ComputerAgentError, TimeoutError):
+            async with asyncio.timeout(_LEAVING if self._body.alive else _LEAVING / 10):
+                await self.harness.close()
         await self._body.close()
-        with suppress(ComputerAgentError):
-            await self.harness.close()
         await self._http.aclose()
 
     async def _ready(self) -> None:
