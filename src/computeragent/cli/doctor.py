@@ -29,7 +29,14 @@ Verdict = Literal["ok", "warn", "fail"]
 SAFE_BWRAP = (0, 12, 0)
 """The first bubblewrap without CVE-2026-87766 (GHSA-pxhw-h44j-8pfx)."""
 _MARKS = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red")}
-_EXTRAS = {"server": "starlette", "otel": "opentelemetry", "pii": "re2", "redis": "redis", "postgres": "asyncpg"}
+_EXTRAS = {
+    "server": "starlette",
+    "otel": "opentelemetry",
+    "pii": "re2",
+    "redis": "redis",
+    "postgres": "asyncpg",
+    "mongo": "pymongo",
+}
 _LOW_DISK = 1 << 30
 
 
