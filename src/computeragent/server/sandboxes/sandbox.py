@@ -13,6 +13,7 @@ from computeragent.harness.session import LocalSession
 from computeragent.harness.workspace import LocalWorkspace
 from computeragent.identity.sources import fetch
 from computeragent.logs import Logger
+from computeragent.protocol_types import Workspace
 from computeragent.server.sandboxes.errors import AttachmentError, BusyError, GoneError, RestoringError
 from computeragent.server.sandboxes.orders import Order
 from computeragent.server.sandboxes.relay import Relay, failed, failed_run
@@ -174,7 +175,7 @@ class Sandbox:
 
     # ── Files ──
 
-    async def files(self) -> LocalWorkspace:
+    async def files(self) -> Workspace:
         """Its working directory, fetched when it is not there yet."""
         return self.session.files if self.session is not None else LocalWorkspace(await self.prepare())
 
@@ -320,7 +321,7 @@ class Sandbox:
             self.gone.set()
 
 
-async def _write(files: LocalWorkspace, attachments: Sequence[Attachment]) -> None:
+async def _write(files: Workspace, attachments: Sequence[Attachment]) -> None:
     for each in attachments:
         text = each.content
         data = base64.b64decode(text) if each.encoding == "base64" else text.encode("utf-8", "replace")

@@ -91,7 +91,7 @@ class Snapshots:
         try:
             with sandbox.order.tenant.scratch() as folder:
                 tar = folder / "workdir.tar.gz"
-                root = (await sandbox.files()).root
+                root = await sandbox.prepare()
                 packed = await anyio.to_thread.run_sync(archive.pack, root, tar, self._caps)
                 record = _record(sandbox, snapshot_id, packed, tar, await anyio.to_thread.run_sync(_digest, tar))
                 await store.save(record, tar)
@@ -151,7 +151,7 @@ class Snapshots:
                 await store.fetch(record.owner, record.snapshot_id, tar)
                 if await anyio.to_thread.run_sync(_digest, tar) != record.sha256:
                     raise RestoreError("the snapshot is damaged: its checksum is wrong", hint="Take another one.")
-                root = (await sandbox.files()).root
+                root = await sandbox.prepare()
                 await anyio.to_thread.run_sync(archive.unpack, tar, root, self._caps)
         except RestoreError:
             raise
