@@ -134,6 +134,7 @@ class PostgresSessionStore:
             ) from error
 
     async def _append(self, where: Key, batch: list[Entry]) -> None:
+        await self._open()  # after a fork, what keeps the order begins anew
         now, digest = time.time_ns() // 1_000_000, _digest(*where)
         order = self._orders.get(digest)
         if order is None:
