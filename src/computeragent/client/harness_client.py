@@ -176,6 +176,10 @@ class HarnessClient:
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
             pause = min(_LONGEST_PAUSE, pause * 2)
 
+    def give_up(self) -> None:
+        """From now on a lost stream is not waited for: its server is known to be gone."""
+        self._patience = 0.0
+
     async def aclose(self) -> None:
         """Close the connections."""
         await self._wire.aclose()

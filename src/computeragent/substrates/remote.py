@@ -59,12 +59,12 @@ class RemoteHost:
     ) -> None:
         self._body = body
         self._http = httpx2.AsyncClient(transport=transport, timeout=60.0, headers=dict(headers or {}))
-        client = HarnessClient(base_url=base_url, token=token, client=self._http, patience=patience)
-        self.harness = RemoteHarness(client)
+        self._client = HarnessClient(base_url=base_url, token=token, client=self._http, patience=patience)
+        self.harness = RemoteHarness(self._client)
         self.wire = Connection(base_url, token=token, client=self._http)
         self._home = ""
         self._ports: list[int] = []
-        self._running: asyncio.Task[None] | None = None
+        self._running: list[asyncio.Task[None]] = []
         self._sent: dict[str, frozenset[str]] = {}
         self._closed = False
 
@@ -74,6 +74,7 @@ class RemoteHost:
         folders = dict(zip(FOLDERS, (workspace, state_dir), strict=True))
         for name, folder in folders.items():
             await self._send(name, folder)
+        self._running.append(asyncio.create_task(self._give_up(), name="give up"))
         seen, routes = credentials.held_outside(envs)
         files = CarriedWorkspace(self.wire, workspace)
 
@@ -105,14 +106,18 @@ class RemoteHost:
         await self._end()
 
     async def _end(self) -> None:
-        if self._running is not None:
-            self._running.cancel()
-            await asyncio.gather(self._running, return_exceptions=True)
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
         with suppress(ComputerAgentError, TimeoutError):
             async with asyncio.timeout(_LEAVING if self._body.alive else _LEAVING / 10):
                 await self.harness.close()
         await self._body.close()
         await self._http.aclose()
+
+    async def _give_up(self) -> None:
+        await self._body.ended()
+        self._client.give_up()
 
     async def _ready(self) -> None:
         """Wait until it answers. Raises `SubstrateError` where it ends, or does not answer in time."""
@@ -168,7 +173,7 @@ class RemoteHost:
 
     def _relay(self, routes: Sequence[Route]) -> dict[str, str]:
         forwards = {PROVIDERS.index(route.provider): Forward(route) for route in routes}
-        self._running = asyncio.create_task(self._run_errands(forwards), name="errands")
+        self._running.append(asyncio.create_task(self._run_errands(forwards), name="errands"))
         return {
             route.provider.base_url_variable: f"http://127.0.0.1:{self._ports[PROVIDERS.index(route.provider)]}"
             for route in routes

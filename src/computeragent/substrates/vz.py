@@ -110,7 +110,7 @@ class VZSubstrate:
         line = command(self._python, served, token="-", folder=folder)  # noqa: S106 - standard input
         await machine.become(line, served, token)
         transport = UnixTransport(str(machine.socket))
-        return RemoteHost(machine, base_url="http://engine-host", token=token, transport=transport, patience=1.0)
+        return RemoteHost(machine, base_url="http://engine-host", token=token, transport=transport)
 
 
 class _Machine:
