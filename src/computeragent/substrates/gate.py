@@ -96,7 +96,8 @@ def _application(folder: Path, errands: Errands) -> Starlette:
 
     async def answer_errand(request: Request) -> Response:
         done = await errands.answer(int(request.path_params["number"]), request.headers[HEAD], request.stream())
-        return Response(status_code=200 if done else 410)
+        # Where nobody wants the rest of an answer, the connection that it comes on is closed.
+        return Response() if done else Response(status_code=410, headers={"connection": "close"})
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
