@@ -71,13 +71,19 @@ class PermissionRequest:
 
 @dataclass(frozen=True, slots=True)
 class PolicyVerdict:
-    """What a policy says of a call. `ask` leaves it to a person, `abstain` to whoever is next in the chain."""
+    """What a policy says of a call. `ask` leaves it to a person, `abstain` to whoever is next in the chain.
+
+    `input` is the changed input of a ``modify``, or of a call that a person is to allow. `engine` names the policy
+    engine; `code` a fault of it.
+    """
 
     decision: Literal["allow", "deny", "modify", "ask", "abstain"]
     input: dict[str, Any] | None = None
     reason: str | None = None
     rule: str | None = None
     principal: str | None = None
+    engine: str | None = None
+    code: str | None = None
 
 
 class PolicyDecider(Protocol):

@@ -97,7 +97,10 @@ class CaPermissionRequest(_Event, frozen=True, kw_only=True, tag="ca_permission_
 
 
 class CaPermissionDecision(_Event, frozen=True, kw_only=True, tag="ca_permission_decision"):
-    """The answer to a tool call, whoever gave it, and why. `latency_ms` counts from the engine's question."""
+    """The answer to a tool call, whoever gave it, and why. `latency_ms` counts from the engine's question.
+
+    `engine` and `rule` are the policy's, `code` names its fault, `principal` is on whose behalf the agent acts.
+    """
 
     kind: ClassVar[str] = "ca_permission_decision"
     call_id: str
@@ -106,7 +109,9 @@ class CaPermissionDecision(_Event, frozen=True, kw_only=True, tag="ca_permission
     tool_name: str | None = None
     input: Any = None
     decided_by: str | None = None
+    engine: str | None = None
     rule: str | None = None
+    code: str | None = None
     principal: str | None = None
     latency_ms: float | None = None
     turn_index: int | None = None

@@ -1,0 +1,46 @@
+"""Policies: rules, Cedar, OPA and SRS behind one question, and the judge that fails closed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from computeragent.policy.judge import PolicyJudge
+    from computeragent.policy.types import (
+        PolicyAction,
+        PolicyDecision,
+        PolicyEngine,
+        PolicyInput,
+        PolicyPrincipal,
+        PolicyResource,
+        PolicyResult,
+    )
+
+_HOMES = {
+    "PolicyAction": "types",
+    "PolicyDecision": "types",
+    "PolicyEngine": "types",
+    "PolicyInput": "types",
+    "PolicyJudge": "judge",
+    "PolicyPrincipal": "types",
+    "PolicyResource": "types",
+    "PolicyResult": "types",
+}
+__all__ = [
+    "PolicyAction",
+    "PolicyDecision",
+    "PolicyEngine",
+    "PolicyInput",
+    "PolicyJudge",
+    "PolicyPrincipal",
+    "PolicyResource",
+    "PolicyResult",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
