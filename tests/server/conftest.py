@@ -20,6 +20,11 @@ from loopback import listening
 TOKEN = "a-token-of-the-tests"
 
 
+def folders(state: Path, session: str) -> list[Path]:
+    """What there is of a session's files on the server, whoever's it is."""
+    return list((state / "work").glob(f"{session}*"))
+
+
 class Server:
     """A running server and what is said to it."""
 

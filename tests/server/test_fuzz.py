@@ -94,6 +94,15 @@ async def test_no_id_breaks_a_stream(tmp_path: Path) -> None:
                         assert response.status_code in {200, 400, 409}, (odd, response.status_code)
 
 
+async def test_no_number_breaks_a_query(tmp_path: Path) -> None:
+    async with serving(tmp_path) as server:
+        live, _ = await prepared(server)
+        for odd in [*ODD, "9" * 400, "-" + "9" * 30, str(2**63), str(2**64)]:
+            for path, name in (("", "limit"), ("", "offset"), (f"/{live}/fs/tree", "depth")):
+                answer = await server.client.get(f"/v1/sessions{path}", params={name: odd})
+                assert answer.status_code in {200, 400}, (name, odd, answer.text)
+
+
 @pytest.mark.parametrize(
     "raw",
     [

@@ -18,7 +18,7 @@ from computeragent.eventlog import MemoryEventLog, SharedSqliteEventLog
 from computeragent.server import bearer
 from computeragent.server.auth import Principal
 
-from .conftest import TOKEN, Server, serving
+from .conftest import TOKEN, Server, folders, serving
 
 pytestmark = pytest.mark.anyio
 OTHER = "the-token-of-another"
@@ -110,9 +110,9 @@ async def test_nobody_sees_or_reopens_a_session_of_somebody_else(kind: str, tmp_
 async def test_a_deleted_session_leaves_no_folder(tmp_path: Path, state_folder: Path) -> None:
     async with serving(tmp_path) as server:
         session = await server.open([{"text": "x"}])
-        assert (state_folder / "work" / session).is_dir()
+        assert folders(state_folder, session)
         await server.client.delete(f"/v1/sessions/{session}")
-        assert not (state_folder / "work" / session).exists()
+        assert not folders(state_folder, session)
 
 
 async def test_folders_and_databases_of_the_server_are_for_whoever_runs_it(tmp_path: Path) -> None:
@@ -130,3 +130,20 @@ async def test_folders_and_databases_of_the_server_are_for_whoever_runs_it(tmp_p
         assert (refused.status_code, refused.json()["error"]["code"]) == (400, "VALIDATION")
         assert not (tmp_path / "anywhere").exists()
         assert await server.open(sessionStore={"kind": "memory"})
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+async def test_files_that_a_deleted_session_left_are_not_for_the_next_owner_of_its_id(
+    kind: str, tmp_path: Path, state_folder: Path
+) -> None:
+    log = MemoryEventLog() if kind == "memory" else SharedSqliteEventLog(tmp_path / "log.db")
+    async with serving(tmp_path, auth=bearer([TOKEN, OTHER]), log=log) as server, client(server.url, OTHER) as stranger:
+        place, store = "/v1/sessions/support-42", {"kind": "sqlite"}  # what a store remembers may come back
+        await server.open(sessionId="support-42", sessionStore=store)
+        await server.client.put(f"{place}/fs/file?path=secret.txt", content=b"mine")
+        await server.client.delete(place)
+        await Server(stranger, server.url, tmp_path).open(sessionId="support-42", sessionStore=store)
+        assert (await stranger.get(f"{place}/fs/file?path=secret.txt")).status_code == 404
+        await stranger.delete(place)
+        await server.open(sessionId="support-42", sessionStore=store)
+        assert (await server.client.get(f"{place}/fs/file?path=secret.txt")).content == b"mine"

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx2
 import pytest
 
-from computeragent.errors import TooManySessionsError
+from computeragent import plugins
+from computeragent.engines.scripted import ScriptedEngine
+from computeragent.errors import EngineError, TooManySessionsError
 from computeragent.eventlog import MemoryEventLog, SharedSqliteEventLog
+from computeragent.protocol_types import EngineContext, EngineEvent
 from computeragent.server import bearer
 
-from .conftest import TOKEN, Server, serving
+from .conftest import TOKEN, Server, folders, serving
 
 pytestmark = pytest.mark.anyio
 OTHER = "the-token-of-another"
@@ -59,7 +63,7 @@ async def test_a_finished_session_expires_with_its_folder_and_events(
         await server.say(session, "go")
         await server.client.post(f"/v1/sessions/{session}/end-input")
         await server.events(session)
-        while (state_folder / "work" / session).exists():
+        while folders(state_folder, session):
             await asyncio.sleep(0.05)
         if kind == "memory":
             while (await server.client.get(f"/v1/sessions/{session}/events")).status_code != 404:
@@ -72,10 +76,10 @@ async def test_deleting_a_session_under_way_ends_it_and_frees_its_folder(server:
     connected = asyncio.Event()
     reading = asyncio.create_task(server.events(session, lambda _: bool(connected.set())))
     await connected.wait()
-    assert (state_folder / "work" / session).is_dir()
+    assert folders(state_folder, session)
     assert (await server.client.delete(f"/v1/sessions/{session}")).json() == {"ok": True}
     assert (await reading)[-1]["kind"] == "ca_session_ended"
-    assert not (state_folder / "work" / session).exists()
+    assert not folders(state_folder, session)
     for method, path in (("GET", ""), ("GET", "/events"), ("DELETE", ""), ("POST", "/cancel"), ("GET", "/fs/tree")):
         gone = await server.client.request(method, f"/v1/sessions/{session}{path}")
         assert (gone.status_code, gone.json()["error"]["code"]) == (404, "NOT_FOUND")
@@ -133,3 +137,74 @@ async def test_a_client_that_leaves_while_its_session_is_opened_may_ask_again(se
     assert {answer.status_code for answer in answers} == {201}
     assert len({answer.json()["sessionId"] for answer in answers}) == 1
     assert len((await server.client.get("/v1/sessions")).json()["sessions"]) == 1
+
+
+LOGS = pytest.mark.parametrize("kind", ["memory", "sqlite"])
+
+
+def _log(kind: str, folder: Path) -> MemoryEventLog | SharedSqliteEventLog:
+    return MemoryEventLog() if kind == "memory" else SharedSqliteEventLog(folder / "log.db")
+
+
+@LOGS
+async def test_one_request_under_a_key_is_one_session_also_as_a_stream(kind: str, tmp_path: Path) -> None:
+    source = {"type": "inline", "manifest": {"name": "a", "version": "1"}}
+    body = {"source": source, "harness": "scripted", "message": "x", "options": {"script": [[{"text": "once"}]]}}
+    async with serving(tmp_path, log=_log(kind, tmp_path)) as server:
+        key = {"idempotency-key": "k"}
+        reads = [server.read("POST", "/v1/sessions", json=body, headers=key) for _ in range(3)]
+        first, *others = [
+            *await asyncio.gather(*reads),
+            await server.read("POST", "/v1/sessions", json=body, headers=key),
+        ]
+        assert all(other == first for other in others)
+        assert [event["id"] for event in first] == list(range(len(first)))
+        assert len((await server.client.get("/v1/sessions")).json()["sessions"]) == 1
+        await server.client.delete(f"/v1/sessions/{first[0]['sessionId']}")
+        gone = await server.client.post("/v1/sessions", json=body, headers=key)
+        assert gone.status_code == 404
+
+
+class _FailsAtOnce(ScriptedEngine):
+    name = "fails-at-once"
+
+    async def start_session(self, ctx: EngineContext) -> AsyncIterator[EngineEvent]:
+        raise EngineError("there is no CLI")
+        yield
+
+
+@LOGS
+@pytest.mark.parametrize("path", ["/v1/sessions", "/v1/chat"])
+async def test_an_engine_that_fails_at_once_is_told_in_the_stream(
+    path: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(plugins.engines._registered, "fails-at-once", _FailsAtOnce)
+    async with serving(tmp_path, log=_log(kind, tmp_path)) as server:
+        body = server.body(engine="fails-at-once", messages=[{"role": "user", "content": "x"}])
+        found = await server.read("POST", path, json=body, headers={"accept": "text/event-stream"})
+        assert [found[0]["kind"], found[-1]["kind"]] == ["ca_session_started", "ca_session_ended"]
+        assert (found[-1]["reason"], found[-1]["errorMessage"]) == ("error", "there is no CLI")
+
+
+@LOGS
+async def test_deleting_and_opening_the_same_session_at_once_leaves_all_of_it_or_nothing(
+    kind: str, tmp_path: Path
+) -> None:
+    async with serving(tmp_path, log=_log(kind, tmp_path)) as server:
+        opening = server.body([{"text": "x"}], streamingInput=True, sessionId="s")
+        for number in range(12):
+            await server.open(sessionId="s")
+
+            async def opened(after: float) -> httpx2.Response:
+                await asyncio.sleep(after)
+                return await server.client.post("/v1/sessions", json=opening)
+
+            gone, again = await asyncio.gather(server.client.delete("/v1/sessions/s"), opened(number * 0.002))
+            assert gone.status_code == 200
+            assert again.status_code in {201, 409}, again.text  # 409 where it came before the deletion
+            if again.status_code == 201:
+                assert (await server.client.get("/v1/sessions/s/fs/tree")).status_code == 200
+                await server.say("s", "go")
+                await server.client.post("/v1/sessions/s/end-input")
+                assert (await server.events("s"))[-1]["reason"] == "complete"
+                assert (await server.client.delete("/v1/sessions/s")).status_code == 200

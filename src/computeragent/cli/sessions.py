@@ -68,7 +68,8 @@ def rm(args: argparse.Namespace) -> int:
     if (url := server_url(args)) is not None:
         return remote_sessions.rm(url, args)
     asyncio.run(_remove(args.session_id))
-    shutil.rmtree(home("work") / args.session_id, ignore_errors=True)
+    for folder in (home("work") / args.session_id, *home("work").glob(f"{args.session_id}@*")):
+        shutil.rmtree(folder, ignore_errors=True)
     print(f"deleted {args.session_id}")
     return 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import hashlib
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,8 @@ from computeragent.identity.loading import default_loader
 from computeragent.identity.sources import Fetched, fetch
 from computeragent.ids import check_session_id, new_id
 from computeragent.logs import Logger
+from computeragent.policy.config import AnyPolicy, SessionPolicy, session_policy, shared_policy
+from computeragent.policy_types import PolicyEngine, PolicyResource
 from computeragent.protocol_types import (
     AgentManifest,
     EngineContext,
@@ -67,7 +70,8 @@ class LocalHarness:
     `library_mode` is True in the caller's own process: a local source is used in place and trusted; otherwise the
     agent works on a copy. `progress` is told about long work, such as a clone. Runs are told to `telemetry` (default:
     the process's own pipeline) and, one event after the other, to each of `audit_sinks`. Each session has a folder of
-    its id in `work` (default: ``work`` in the state folder).
+    its id in `work` (default: ``work`` in the state folder, where other projects have other folders).
+    `policy` judges the calls of all sessions, beside their own.
     """
 
     hosts = False  # whether it runs what another harness has prepared
@@ -83,6 +87,7 @@ class LocalHarness:
         audit_sinks: Sequence[AuditSink] = (),
         grace: float = GRACE,
         work: Path | None = None,
+        policy: AnyPolicy | None = None,
     ) -> None:
         self.log: EventLog = log if log is not None else MemoryEventLog()
         self._owns_log = log is None
@@ -93,6 +98,7 @@ class LocalHarness:
         self._audit = audit_pipeline(audit_sinks)
         self._grace = grace
         self._work = work
+        self._policy = None if policy is None else shared_policy(policy)
         self._sessions: dict[str, LocalSession] = {}
 
     async def open(self, request: SessionRequest) -> LocalSession:
@@ -120,15 +126,17 @@ class LocalHarness:
         """A session that was opened here and not closed yet."""
         return self._sessions.get(session_id)
 
-    async def forget(self, session_id: str) -> None:
+    async def forget(self, session_id: str, project_key: str = SessionRequest.project_key) -> None:
         """Remove the folder of a session that is closed and will not come back."""
-        await asyncio.to_thread(shutil.rmtree, self._folder(session_id), ignore_errors=True)
+        await asyncio.to_thread(shutil.rmtree, self._folder(session_id, project_key), ignore_errors=True)
 
     async def close(self) -> None:
         """Close every session, and the log unless it was handed in."""
         await asyncio.gather(*(session.close() for session in list(self._sessions.values())))
         if self._audit is not None:
             await self._audit.aclose()
+        if isinstance(self._policy, PolicyEngine):
+            await self._policy.aclose()
         if self._owns_log:
             await self.log.close()
 
@@ -141,7 +149,7 @@ class LocalHarness:
         channel: Channel,
     ) -> LocalSession:
         end_interrupted_run(channel)
-        work = self._folder(channel.session_id)
+        work = self._folder(channel.session_id, request.project_key)
         agent = await self._identify(request, engine, loader, work)
         bound = _bind(store, request, channel.session_id)
         resumed = request.session_id is not None and await _remembers(bound)
@@ -156,16 +164,23 @@ class LocalHarness:
         options = _merge(agent.manifest, request)
         told = self._pipelines()
         telemetry = run_telemetry(told, request, {**options, "env": request.envs})
+        policy: SessionPolicy | None = None
         try:
+            policy = session_policy(
+                [self._policy, request.policy],
+                principal=request.principal,
+                resource=_resource(agent.manifest, request, engine, options, channel.session_id),
+                cwd=placed.inside.get(placed.workspace_path, str(placed.workspace_path)),
+            )
             if placed.harness is not None:
                 engine = HostedEngine(request.engine, engine, placed, options)
             session = LocalSession(
                 channel=channel,
                 engine=engine,
                 workspace=placed.files or LocalWorkspace(placed.workspace_path),
-                policy=request.policy,
+                policy=policy,
                 approval_timeout=request.approval_timeout,
-                released=partial(self._release, channel, placed, telemetry),
+                released=partial(self._release, channel, placed, policy, telemetry),
                 closed=partial(self._discard, channel.session_id, None if _comes_back(request) else (work, bound)),
                 telemetry=telemetry,
                 grace=self._grace,
@@ -190,20 +205,33 @@ class LocalHarness:
             )
             session.start(context, resumed=resumed)
         except BaseException:
+            if policy is not None:
+                await policy.aclose()
             await placed.close()
             raise
         _log.info("session_start", session=session.id, engine=engine.name, agent=agent.manifest.name, resumed=resumed)
         return session
 
-    def _folder(self, session_id: str) -> Path:
-        return self._work / session_id if self._work else home("work") / session_id
+    def _folder(self, session_id: str, project_key: str) -> Path:
+        """A session's folder. In the folder that all share, the same id in another project is another one."""
+        if self._work is not None:
+            return self._work / session_id
+        if project_key == SessionRequest.project_key:
+            return home("work") / session_id
+        return home("work") / f"{session_id}@{hashlib.sha256(project_key.encode()).hexdigest()[:16]}"
 
     def _pipelines(self) -> list[Pipeline]:
         """Who is told of a run that begins now."""
         told = [self._telemetry or get_pipeline(), self._audit]
         return [pipeline for pipeline in told if pipeline is not None and pipeline.active]
 
-    async def _release(self, channel: Channel, placed: SubstrateHandle, telemetry: RunTelemetry | None) -> None:
+    async def _release(
+        self,
+        channel: Channel,
+        placed: SubstrateHandle,
+        policy: SessionPolicy | None,
+        telemetry: RunTelemetry | None,
+    ) -> None:
         """A run has ended: commit its events, have it told, give the session back to the log, stop the substrate."""
         try:
             await channel.flush()
@@ -211,6 +239,8 @@ class LocalHarness:
                 await telemetry.finish()
         finally:
             try:
+                if policy is not None:
+                    await policy.aclose()
                 await self.log.release(channel)
             finally:
                 await placed.close()
@@ -311,6 +341,19 @@ def _lowest(*limits: float | None) -> float | None:
 def _comes_back(request: SessionRequest) -> bool:
     """Whether the session can be opened again later, so that its folder must stay."""
     return request.session_id is not None or request.session_store is not None
+
+
+def _resource(
+    manifest: AgentManifest, request: SessionRequest, engine: EngineDriver, options: Mapping[str, Any], session_id: str
+) -> PolicyResource:
+    """The agent, as policies see it."""
+    attributes = {"engine": engine.name, "agent_id": request.agent_id, "version": manifest.version, "sha": manifest.sha}
+    return PolicyResource(
+        agent_name=request.agent_name or manifest.name,
+        model=str(options.get("model") or ""),
+        session_id=session_id,
+        attributes={name: value for name, value in attributes.items() if value is not None},
+    )
 
 
 def _state_dir(work: Path) -> Path:

@@ -20,8 +20,9 @@ class Files:
 
     async def tree(self, call: Call) -> Tree:
         """What is in a directory; `depth` counts the levels below its direct children."""
-        depth = int(call.query.depth) if call.query.depth.isascii() and call.query.depth.isdigit() else 1
-        found = await self._sessions.workspace(call).tree(call.query.path or ".", depth=min(depth, DEEPEST))
+        given = call.query.depth
+        depth = min(int(given[:9]), DEEPEST) if given.isascii() and given.isdigit() else 1
+        found = await self._sessions.workspace(call).tree(call.query.path or ".", depth=depth)
         entries = [Entry(path=e.path, type=e.type, size=e.size, mtime=e.mtime, mode=e.mode) for e in found]
         return Tree(entries=entries)
 

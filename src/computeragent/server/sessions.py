@@ -10,12 +10,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
+from weakref import WeakValueDictionary
 
+import msgspec
 from starlette.background import BackgroundTask
 from starlette.responses import Response
 
 from computeragent import plugins
-from computeragent.errors import NotFoundError, TooManySessionsError, ValidationError
+from computeragent.errors import NotFoundError, SessionEndedError, TooManySessionsError, ValidationError
 from computeragent.harness import LocalHarness
 from computeragent.harness.session import LocalSession
 from computeragent.identity.sources import parse_source
@@ -38,12 +40,13 @@ from computeragent.server.replicas import Replicas
 from computeragent.server.stream import EventStreamResponse, resume_point
 from computeragent.wire.events import PROTOCOL_VERSION, CaSessionStarted
 from computeragent.wire.identity import IdentitySource, LocalSource
-from computeragent.wire.requests import PermissionDecision, UserInput
+from computeragent.wire.requests import PermissionDecision, StoreConfig, UserInput
 
 DEFAULT_ENGINE = "claude-agent-sdk"
 MAX_SESSIONS = 10_000
 """Runs that one server has under way at a time, unless it is told otherwise."""
 _KEPT_KEYS = 10_000
+_FURTHEST = 1_000_000_000  # of any list
 _log = Logger("server")
 
 
@@ -53,6 +56,7 @@ class Held:
 
     session: LocalSession
     owner: str
+    project: str
     started: CaSessionStarted
     remembers: bool  # in a store that outlives it
     used: float = field(default_factory=time.monotonic)
@@ -89,6 +93,7 @@ class Sessions:
         self._opening = 0
         self._offer = offer
         self._held: OrderedDict[str, Held] = OrderedDict()
+        self._doors: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._answers: OrderedDict[tuple[str, str, str], asyncio.Future[Any]] = OrderedDict()
 
     # ── Handlers ──
@@ -97,9 +102,10 @@ class Sessions:
         """``POST /v1/sessions``: 201, or the stream itself."""
         body: OpenSession = call.body
         wants_stream = body.identity is None or "text/event-stream" in call.request.headers.get("accept", "")
-        if wants_stream:
+        if wants_stream and "idempotency-key" not in call.request.headers:
             return self._streamed(await self._opened(call, body), delete=False)
-        return await self._once(call, "open", lambda: self._opened_answer(call, body))
+        opened = await self._once(call, "open", lambda: self._opened_answer(call, body))
+        return await self._stream_of(opened) if wants_stream else json_response(opened, 201)
 
     async def chat(self, call: Call) -> Response:
         """``POST /v1/chat``: the stream of a session that is gone with it."""
@@ -118,8 +124,10 @@ class Sessions:
     async def listing(self, call: Call) -> SessionList:
         """``GET /v1/sessions``: the caller's own, newest first."""
         limit, offset = call.query.limit, call.query.offset
-        if not 1 <= limit <= 500 or offset < 0:
-            raise ValidationError("limit is 1 to 500, offset at least 0", hint="Leave them out for the first 50.")
+        if not 1 <= limit <= 500 or not 0 <= offset <= _FURTHEST:
+            raise ValidationError(
+                f"limit is 1 to 500, offset 0 to {_FURTHEST}", hint="Leave them out for the first 50."
+            )
         if self._replicas is not None:
             states, has_more = await self._replicas.listing(call.principal, limit, offset)
             return SessionList(sessions=states, next=offset + limit if has_more else None)
@@ -135,7 +143,7 @@ class Sessions:
         async def send() -> Sent:
             return Sent(turn_index=await held.session.send(call.body.message))
 
-        return await self._once(call, "send", send)
+        return json_response(await self._once(call, "send", send))
 
     async def end_input(self, call: Call) -> Ok:
         """``POST …/end-input``: the run ends when the turns that wait are done."""
@@ -204,20 +212,27 @@ class Sessions:
 
     async def _forget(self, held: Held) -> None:
         """Delete a session: its events, and what only it had."""
-        await self._let_go(held)
-        if self._replicas is not None:
-            await self._replicas.deleted(held.session.id)
+        await self._let_go(held, delete=True)
 
-    async def _let_go(self, held: Held) -> None:
-        """Close a session and free its folder. A log that nobody else reads forgets it, too."""
+    async def _let_go(self, held: Held, *, delete: bool = False) -> None:
+        """Close a session and free its folder. A log that nobody else reads forgets it, too; others to `delete`."""
         name = held.session.id
-        self._held.pop(name, None)
-        await held.session.close()
-        if not held.remembers:
-            await self.harness.forget(name)
-        if self._replicas is None:
-            with suppress(NotFoundError):
-                await self.harness.log.delete(name)
+        async with self._door(name):
+            if self._held.get(name) is not held:
+                return  # it is gone already, or its next run has begun
+            del self._held[name]
+            await held.session.close()
+            if not held.remembers:
+                await self.harness.forget(name, held.project)
+            if self._replicas is None:
+                with suppress(NotFoundError):
+                    await self.harness.log.delete(name)
+            elif delete:
+                await self._replicas.deleted(name)
+
+    def _door(self, session_id: str) -> asyncio.Lock:
+        """One opens a session, or lets it go, at a time."""
+        return self._doors.setdefault(session_id, asyncio.Lock())
 
     def _find(self, call: Call) -> Held:
         """The session of a call. One of somebody else's does not exist."""
@@ -230,22 +245,18 @@ class Sessions:
 
     async def _opened(self, call: Call, body: OpenSession) -> Held:
         request, messages = self._request(body, call.principal)
-        previous = self._held.get(request.session_id or "")
-        if previous is not None and previous.owner != call.principal.id:
-            raise NotFoundError(f"session {request.session_id} not found", hint="Choose another session id.")
         self._require_room()
         self._opening += 1
         try:
-            session, first = await self._begun(request, call.principal)
+            async with self._door(str(request.session_id)):
+                held = await self._begun(request, call.principal)
         finally:
             self._opening -= 1
-        remembers = body.session_store is not None and body.session_store.kind != "memory"
-        held = self._held[session.id] = Held(session, call.principal.id, first, remembers)
-        self._held.move_to_end(session.id)
-        for message in messages:
-            await session.send(message)
+        with suppress(SessionEndedError):  # an engine that failed at once has said so in the stream
+            for message in messages:
+                await held.session.send(message)
         if not body.streaming_input:
-            await session.end_input()
+            await held.session.end_input()
         return held
 
     def _require_room(self) -> None:
@@ -260,10 +271,13 @@ class Sessions:
                 details={"active": active, "max": self._most},
             )
 
-    async def _begun(self, request: SessionRequest, principal: Principal) -> tuple[LocalSession, CaSessionStarted]:
-        """A session whose run has begun, with its first event; other servers have been told."""
+    async def _begun(self, request: SessionRequest, principal: Principal) -> Held:
+        """A session whose run has begun; other servers have been told."""
         replicas, session_id = self._replicas, request.session_id
         assert session_id is not None
+        previous = self._held.get(session_id)
+        if previous is not None and previous.owner != principal.id:
+            raise NotFoundError(f"session {session_id} not found", hint="Choose another session id.")
         if replicas is not None:
             await replicas.reserve(session_id, principal)
         try:
@@ -284,7 +298,11 @@ class Sessions:
         except BaseException:
             await session.close()
             raise
-        return session, first
+        store = request.session_store
+        remembers = isinstance(store, StoreConfig) and store.kind != "memory"
+        held = self._held[session_id] = Held(session, principal.id, request.project_key, first, remembers)
+        self._held.move_to_end(session_id)
+        return held
 
     def _request(self, body: OpenSession, principal: Principal) -> tuple[SessionRequest, list[UserInput]]:
         """What a body asks for, in either form."""
@@ -353,12 +371,23 @@ class Sessions:
         response.background = BackgroundTask(after)
         return _then(response)
 
-    async def _once(self, call: Call, what: str, do: Callable[[], Any]) -> Response:
-        """Do it; with an ``Idempotency-Key``, once for all requests that have the same."""
-        status = 201 if what == "open" else 200
+    async def _stream_of(self, opened: SessionOpened | msgspec.Raw) -> Response:
+        """The stream of a session that was opened under a key, just now or by an earlier request."""
+        if isinstance(opened, msgspec.Raw):
+            opened = msgspec.json.decode(opened, type=SessionOpened)
+        name, held = opened.session_id, self._held.get(opened.session_id)
+        if held is not None:
+            return self._streamed(held, delete=False)
+        if self._replicas is None:
+            raise NotFoundError(f"session {name} not found", hint="It was deleted since it was opened.")
+        stream = (await self._replicas.log.follow(name)).stream()
+        return EventStreamResponse(stream, headers={"x-session-id": name})
+
+    async def _once(self, call: Call, what: str, do: Callable[[], Any]) -> Any:
+        """Do it; with an ``Idempotency-Key``, once for all requests that have the same. What came of it."""
         key = call.request.headers.get("idempotency-key")
         if not key:
-            return json_response(await do(), status)
+            return await do()
         place = (call.principal.id, f"{what} {call.path.get('session_id', '')}", key)
         if what == "open" and self._replicas is not None:
             do = partial(self._replicas.once, place, do)
@@ -368,7 +397,7 @@ class Sessions:
             future.add_done_callback(partial(self._forget_failed, place))
             while len(self._answers) > _KEPT_KEYS:
                 self._answers.popitem(last=False)
-        return json_response(await asyncio.shield(future), status)
+        return await asyncio.shield(future)
 
     def _forget_failed(self, place: tuple[str, str, str], done: asyncio.Future[Any]) -> None:
         if done.cancelled() or done.exception() is not None:
