@@ -151,6 +151,37 @@ def test_it_cannot_gain_rights_or_reach_the_kernel(inside: Inside) -> None:
     assert found.splitlines() == ["True True True True True", "EPERM", "['0000000000000000', '1', '2']"]
 
 
+def test_nothing_of_the_kernels_or_of_the_hosts_devices_can_be_changed(inside: Inside) -> None:
+    found = inside(
+        """
+        import os
+        for folder, folders, files in os.walk("/proc"):
+            if folder == "/proc":
+                folders[:] = [each for each in folders if not each.isdigit() and each not in ("self", "thread-self")]
+            for name in files:
+                try:
+                    os.close(os.open(f"{folder}/{name}", os.O_WRONLY | os.O_NONBLOCK))
+                    print("can be written:", f"{folder}/{name}")
+                except OSError:
+                    pass
+        for name in ("kpageflags", "slabinfo", "vmallocinfo"):
+            try:
+                print(name, len(open(f"/proc/{name}", "rb").read(10)))
+            except OSError:
+                pass
+        for name in ("full", "null", "random", "tty", "urandom", "zero"):
+            try:
+                os.chmod(f"/dev/{name}", 0o666)
+                print("can be closed:", name)
+            except OSError:
+                pass
+        open("/dev/null", "w").write("x")
+        print(len(open("/dev/urandom", "rb").read(3)), open("/proc/sys/kernel/ostype").read().strip())
+        """
+    )
+    assert found == "3 Linux"
+
+
 def test_programs_and_the_interpreter_work(inside: Inside) -> None:
     found = inside(
         """

@@ -29,12 +29,15 @@ from computeragent.substrates.mounts import (
     ETC,
     ETC_NETWORK,
     HOME,
+    PROC_HIDDEN,
+    PROC_READ_ONLY,
     SESSION,
     SYSTEM,
     UID,
     Bind,
     Mount,
     apart,
+    devices,
     interpreter_paths,
     mount,
     session_mounts,
@@ -138,7 +141,7 @@ class BwrapSubstrate:
         """A running jail that shows these folders."""
         program = find_bwrap(self._bwrap)
         group = await asyncio.to_thread(make_group, self._limits.under(limits))
-        arguments = _memory_file("arguments", b"\0".join(each.encode() for each in self.arguments(mounts)) + b"\0")
+        arguments = _memory_file("arguments", b"\0".join(map(os.fsencode, self.arguments(mounts))) + b"\0")
         descriptors = [arguments]
         prefix = [program, "--args", str(arguments)]
         try:
@@ -171,7 +174,14 @@ class BwrapSubstrate:
             made += _shown(f"/etc/{name}")
         for name, source in _identity(self._network).items():
             made += ["--ro-bind", str(source), f"/etc/{name}"]
-        made += ["--proc", "/proc", "--dev", "/dev"]
+        made += ["--proc", "/proc"]
+        for name in PROC_READ_ONLY:
+            made += _shown(f"/proc/{name}")
+        for name in PROC_HIDDEN:
+            made += ["--ro-bind", os.devnull, f"/proc/{name}"] if Path("/proc", name).exists() else []
+        made += ["--dev", "/dev"]
+        for name, source in devices().items():
+            made += ["--dev-bind", str(source), f"/dev/{name}"]
         size = [] if self._tmp_size is None else ["--size", str(self._tmp_size)]
         for path in ("/tmp", "/var/tmp", HOME):  # noqa: S108 - the jail's own
             made += [*size, "--tmpfs", path]

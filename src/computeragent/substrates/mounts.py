@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+import secrets
+import stat
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from computeragent.errors import ValidationError
+from computeragent.logs import Logger
+from computeragent.settings import home
+from computeragent.substrates.ownership import STRANGER
 
 SESSION = "/session"
 """Where the jail has its session's folders: ``source``, the working directory, and ``state``."""
@@ -24,9 +30,19 @@ ETC = (
     "alternatives", "ca-certificates", "ca-certificates.conf", "ld.so.cache", "ld.so.conf", "ld.so.conf.d",
     "localtime", "mime.types", "pki/ca-trust", "pki/tls/certs", "services", "ssl/certs", "ssl/openssl.cnf", "timezone",
 )  # fmt: skip
+# An agent of root's is root to the files of /proc, whatever its capabilities: the kernel's settings could lead it out.
+PROC_READ_ONLY = ("acpi", "asound", "driver", "fs", "mtrr", "pressure", "scsi", "sys", "tty")
+PROC_HIDDEN = (
+    "kcore", "keys", "kpagecgroup", "kpagecount", "kpageflags", "latency_stats", "pagetypeinfo", "sched_debug",
+    "slabinfo", "timer_list", "vmallocinfo",
+)  # fmt: skip
 ETC_NETWORK = ("resolv.conf", "hosts", "nsswitch.conf", "gai.conf")
 
+_DEVICES = {"full": (1, 7), "null": (1, 3), "random": (1, 8), "tty": (5, 0), "urandom": (1, 9), "zero": (1, 5)}
+
 Bind = str | Path | Mapping[str, Any]
+
+_log = Logger("substrate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +71,40 @@ def interpreter_paths() -> tuple[str, ...]:
         if path not in SYSTEM and not any(path.startswith(f"{each}/") for each in kept):
             kept.append(path)
     return tuple(kept)
+
+
+def devices() -> dict[str, Path]:
+    """For root: nodes of the usual devices that are a stranger's, made once. Of this machine's own, root's agents
+    would be the owners, who may close them to everybody. Empty where they are not needed, or cannot be made.
+    """
+    if os.geteuid() != 0:
+        return {}
+    folder = home("cache", "jail", "dev")
+    made = {name: folder / name for name in _DEVICES}
+    try:
+        for name, path in made.items():
+            _require_device(path, os.makedev(*_DEVICES[name]))
+        os.close(os.open(made["null"], os.O_RDWR))
+    except OSError as error:  # no right to make devices, or a disk where they do not work
+        _log.warn("no_own_devices", error=str(error), hint="Run as a user other than root.")
+        return {}
+    return made
+
+
+def _require_device(path: Path, number: int) -> None:
+    with suppress(FileNotFoundError):
+        found = path.lstat()
+        if (found.st_rdev, found.st_uid, found.st_mode) == (number, STRANGER, stat.S_IFCHR | 0o666):
+            return
+    fresh = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    os.mknod(fresh, stat.S_IFCHR | 0o600, number)
+    try:
+        fresh.chmod(0o666)
+        os.chown(fresh, STRANGER, STRANGER)
+        fresh.replace(path)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
 
 
 def session_mounts(workspace: Path, state_dir: Path) -> list[Mount]:
