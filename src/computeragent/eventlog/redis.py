@@ -24,11 +24,11 @@ from computeragent.errors import (
 from computeragent.eventlog import redis_scripts as scripts
 from computeragent.eventlog.channel import Channel, Retention
 from computeragent.eventlog.owner import Owner
-from computeragent.eventlog.redis_followers import Followers, recorded_of, take_over
+from computeragent.eventlog.redis_followers import Followers, recorded_of
 from computeragent.eventlog.redis_lease import Lease
 from computeragent.eventlog.redis_link import RedisLink
 from computeragent.eventlog.redis_writer import RedisWriter, refusal
-from computeragent.eventlog.shared import Entry
+from computeragent.eventlog.shared import Entry, take_over
 from computeragent.eventlog.summary import SessionSummary
 from computeragent.wire.events import Recorded
 

@@ -6,10 +6,11 @@ import asyncio
 import time
 from typing import Any, cast
 
-from computeragent.errors import ComputerAgentError, EventsGoneError, NotFoundError
+from computeragent.errors import ComputerAgentError, NotFoundError
 from computeragent.eventlog.channel import Channel
 from computeragent.eventlog.redis_link import RedisLink
 from computeragent.eventlog.redis_writer import refusal
+from computeragent.eventlog.shared import take_over
 from computeragent.logs import Logger
 from computeragent.wire.events import Recorded, decode_event
 
@@ -131,16 +132,6 @@ class Followers:
         channels, self._channels = self._channels, {}
         for channel in channels.values():
             channel.broke(failure)
-
-
-def take_over(channel: Channel, page: list[Recorded]) -> None:
-    """Add what a copy does not have yet."""
-    for recorded in page:
-        if recorded.id > channel.next_id:
-            channel.broke(EventsGoneError(channel.newest, recorded.id))
-            return
-        if recorded.id == channel.next_id:
-            channel.replicate(recorded)
 
 
 def recorded_of(entry: tuple[bytes, Any]) -> Recorded:

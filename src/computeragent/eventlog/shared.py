@@ -6,8 +6,10 @@ from typing import Protocol, runtime_checkable
 
 from msgspec import Struct
 
+from computeragent.errors import EventsGoneError
 from computeragent.eventlog.channel import Channel, EventLog
 from computeragent.eventlog.summary import SessionSummary
+from computeragent.wire.events import Recorded
 
 
 class Entry(Struct, frozen=True, kw_only=True):
@@ -94,3 +96,13 @@ class SharedEventLog(EventLog, Protocol):
     async def peer_secret(self) -> bytes:
         """A secret that all servers on this log have, and nobody else."""
         ...
+
+
+def take_over(channel: Channel, page: list[Recorded]) -> None:
+    """Add what a copy does not have yet."""
+    for recorded in page:
+        if recorded.id > channel.next_id:
+            channel.broke(EventsGoneError(channel.newest, recorded.id))
+            return
+        if recorded.id == channel.next_id:
+            channel.replicate(recorded)

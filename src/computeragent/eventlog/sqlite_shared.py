@@ -17,7 +17,7 @@ from computeragent.errors import ComputerAgentError, NotFoundError
 from computeragent.eventlog import tables
 from computeragent.eventlog.channel import Channel
 from computeragent.eventlog.owner import Owner
-from computeragent.eventlog.shared import Entry
+from computeragent.eventlog.shared import Entry, take_over
 from computeragent.eventlog.sqlite import TAIL, SqliteEventLog
 from computeragent.eventlog.summary import SessionSummary
 from computeragent.logs import Logger
@@ -115,18 +115,24 @@ class SharedSqliteEventLog(SqliteEventLog):
             raise NotFoundError(f"session {session_id} not found")
         known = self._followed.get(session_id)
         if known is not None and known[0].live and known[0].failure is None:
-            return known[0]
-        channel = Channel(
-            self,
-            entry.summary,
-            retention=TAIL,
-            newest=entry.newest,
-            run_start=entry.run_start,
-            generation=entry.generation,
-        )
-        if channel.live:
-            task = asyncio.create_task(self._copy(channel), name=f"following {session_id}")
-            self._followed[session_id] = (channel, task)
+            channel = known[0]
+        else:
+            channel = Channel(
+                self,
+                entry.summary,
+                retention=TAIL,
+                newest=entry.newest,
+                run_start=entry.run_start,
+                generation=entry.generation,
+            )
+            if channel.live:
+                task = asyncio.create_task(self._copy(channel), name=f"following {session_id}")
+                self._followed[session_id] = (channel, task)
+        while channel.live and channel.newest < entry.newest:  # whoever asks may have been told of these elsewhere
+            page = await self.fetch(session_id, channel.newest, 512)
+            if not page:
+                break  # deleted meanwhile
+            take_over(channel, page)
         return channel
 
     async def delete(self, session_id: str) -> None:
@@ -217,12 +223,14 @@ class SharedSqliteEventLog(SqliteEventLog):
         try:
             while channel.live:
                 page = await self.fetch(channel.session_id, channel.newest, 512)
-                for recorded in page:
-                    channel.replicate(recorded)
+                take_over(channel, page)
                 unread_since = None if channel.readers else unread_since or time.monotonic()
                 if unread_since is not None and time.monotonic() - unread_since > _UNREAD:
                     return
                 if not page:
+                    entry = await self.look_up(channel.session_id)
+                    if entry is None or entry.newest < channel.newest:  # it may be another one by now
+                        raise NotFoundError(f"session {channel.session_id} was deleted")
                     await asyncio.sleep(_POLL)
         except ComputerAgentError as error:
             channel.broke(error)
