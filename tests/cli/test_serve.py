@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx2
+import pytest
 
 from .conftest import Cli
 
@@ -79,6 +80,51 @@ def test_without_a_token_it_says_so_and_stays_on_loopback(cli: Cli) -> None:
     error, hint = cli.fails("serve", "--no-auth", "--host", "0.0.0.0")
     assert "everybody" in error
     assert "127.0.0.1" in hint
+
+
+def test_a_port_that_is_taken_is_an_error_and_nothing_is_announced(cli: Cli) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        for kind in ("harness", "sandboxes"):
+            error, hint = cli.fails("serve", "--kind", kind, "--port", str(taken.getsockname()[1]))
+            assert "cannot listen on 127.0.0.1" in error
+            assert "--port" in hint
+
+
+def test_any_free_port_is_announced(cli: Cli) -> None:
+    run = cli.start("serve", "--port", "0", "--no-auth")
+    try:
+        assert run.stderr is not None
+        found = re.search(r"harness on (http://127.0.0.1:(\d+))", run.stderr.readline().decode())
+        assert found is not None
+        assert int(found[2])
+        assert httpx2.get(f"{found[1]}/health").json()["ok"]
+    finally:
+        run.send_signal(signal.SIGINT)
+        run.communicate(timeout=20)
+
+
+@pytest.mark.parametrize("signalled", [signal.SIGINT, signal.SIGTERM])
+def test_a_server_that_is_stopped_ends_its_runs_and_their_streams(cli: Cli, signalled: int) -> None:
+    body = {
+        "source": {"type": "inline", "manifest": {"name": "a"}},
+        "harness": "scripted",
+        "options": {"script": [[{"text": "one"}, {"delay": 600}]]},
+        "message": "go",
+    }
+    run = cli.start("serve", "--port", "0", "--no-auth")
+    assert run.stderr is not None
+    url = run.stderr.readline().decode().split()[2].rstrip(",")
+    said = b""
+    with httpx2.stream("POST", f"{url}/v1/sessions", json=body, timeout=30) as stream:
+        for chunk in stream.iter_bytes():
+            if b'"one"' in chunk and b'"one"' not in said:
+                run.send_signal(signalled)
+            said += chunk
+    assert b'"kind":"ca_session_ended"' in said
+    assert b'"reason":"cancelled"' in said
+    _, told = run.communicate(timeout=20)
+    assert b"Traceback" not in told
+    assert b"ERROR" not in told
 
 
 def test_it_lets_in_whom_the_control_plane_vouches_for(cli: Cli) -> None:

@@ -17,12 +17,13 @@ from computeragent.logs import configure_logging
 from computeragent.protocol_types import Substrate
 from computeragent.settings import setting
 
+_EVERYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104 - nobody is reached there
+
 
 def serve(args: argparse.Namespace) -> int:
     """Serve until interrupted."""
     try:
-        import uvicorn
-
+        from computeragent.cli.listening import bracketed, listen, serve_app, url_of
         from computeragent.server import create_harness_server
         from computeragent.server.auth import LOOPBACK, own_token
         from computeragent.server.sessions import MAX_SESSIONS
@@ -39,24 +40,26 @@ def serve(args: argparse.Namespace) -> int:
         from computeragent.cli.serve_sandboxes import serve_sandboxes
 
         return serve_sandboxes(args)
-    args.port = 7700 if args.port is None else args.port
     token = None if args.no_auth else os.environ.get("COMPUTERAGENT_SERVER_TOKEN") or own_token("harness-token")
     log = _log(args.event_log)
-    advertise = _advertised(args) if isinstance(log, RedisEventLog) else args.advertise
-    if isinstance(log, SharedSqliteEventLog) and advertise is None and args.port:
-        advertise = f"http://127.0.0.1:{args.port}" if args.host in {"0.0.0.0", "::"} else _advertised(args)  # noqa: S104
+    if isinstance(log, RedisEventLog):
+        _require_reachable(args)
+    listener = listen(args.host, 7700 if args.port is None else args.port)
+    url = url_of(args.host, listener)
+    advertise = args.advertise
+    if advertise is None and isinstance(log, (RedisEventLog, SharedSqliteEventLog)):
+        advertise = url_of("127.0.0.1", listener) if args.host in _EVERYWHERE else url
     app = create_harness_server(
         engines=args.engine or None,
         auth=None if token is None else known(token, args.introspect),
         log=log,
         substrate=_substrate(args.runtime, args.pool),
-        allowed_hosts=[*LOOPBACK, args.host, *args.allowed_host] if "*" not in args.allowed_host else [],
+        allowed_hosts=[*LOOPBACK, bracketed(args.host), *args.allowed_host] if "*" not in args.allowed_host else [],
         advertise=advertise,
         max_sessions=args.max_sessions or MAX_SESSIONS,
     )
-    _greet(args, token)
-    config = uvicorn.Config(app, host=args.host, port=args.port, log_level="warning", timeout_graceful_shutdown=10)
-    uvicorn.Server(config).run()
+    _greet(url, token)
+    serve_app(app, listener)
     return 0
 
 
@@ -109,21 +112,17 @@ def _number(name: str) -> float | None:
     return value
 
 
-def _advertised(args: argparse.Namespace) -> str:
-    """Where other servers reach this one."""
-    if args.advertise:
-        return args.advertise
-    if args.port == 0 or args.host in {"0.0.0.0", "::"}:  # noqa: S104 - a refusal of it
+def _require_reachable(args: argparse.Namespace) -> None:
+    """Raise `ValidationError` where other servers are not told how to reach this one."""
+    if not args.advertise and args.host in _EVERYWHERE:
         raise ValidationError(
-            f"other servers cannot reach this one at {args.host}:{args.port}",
+            f"other servers cannot reach this one at {args.host}",
             hint="Say where they can: --advertise http://10.0.0.5:7700.",
         )
-    return f"http://[{args.host}]:{args.port}" if ":" in args.host else f"http://{args.host}:{args.port}"
 
 
-def _greet(args: argparse.Namespace, token: str | None) -> None:
+def _greet(url: str, token: str | None) -> None:
     """A line that works when it is pasted."""
-    url = f"http://{args.host}:{args.port}"
     header = "" if token is None else f" -H 'Authorization: Bearer {token}'"
     print(f"harness on {url}, its routes at {url}/docs", file=sys.stderr)
     if token is None:

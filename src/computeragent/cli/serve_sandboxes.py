@@ -6,10 +6,9 @@ import argparse
 import os
 import sys
 
-import uvicorn
-
 from computeragent import plugins
 from computeragent.cli.callers import known
+from computeragent.cli.listening import bracketed, listen, serve_app, url_of
 from computeragent.cli.places import pooled
 from computeragent.server.auth import LOOPBACK, Authenticate, basic, own_token
 from computeragent.server.introspection import any_of
@@ -23,7 +22,7 @@ def serve_sandboxes(args: argparse.Namespace) -> int:
     token = None if args.no_auth else os.environ.get("COMPUTERAGENT_SERVER_TOKEN") or own_token("sandboxes-token")
     for name in args.runtime or ["bwrap"] if args.pool else []:
         plugins.register_substrate(name, pooled(name, args.pool))
-    port = PORT if args.port is None else args.port
+    listener = listen(args.host, PORT if args.port is None else args.port)
     app = create_sandbox_server(
         auth=None if token is None else _auth(token, args.introspect),
         engines=args.engine or None,
@@ -32,11 +31,10 @@ def serve_sandboxes(args: argparse.Namespace) -> int:
         forward_env=args.forward_env,
         source_roots=args.source_root or None,
         default_task_store=args.task_store,
-        allowed_hosts=[*LOOPBACK, args.host, *args.allowed_host] if "*" not in args.allowed_host else [],
+        allowed_hosts=[*LOOPBACK, bracketed(args.host), *args.allowed_host] if "*" not in args.allowed_host else [],
     )
-    _greet(f"http://{args.host}:{port}", token)
-    config = uvicorn.Config(app, host=args.host, port=port, log_level="warning", timeout_graceful_shutdown=10)
-    uvicorn.Server(config).run()
+    _greet(url_of(args.host, listener), token)
+    serve_app(app, listener)
     return 0
 
 

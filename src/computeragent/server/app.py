@@ -55,6 +55,8 @@ def create_harness_server(
 ) -> Starlette:
     """The harness protocol, version `PROTOCOL_VERSION`, as an ASGI application.
 
+    A server that stops waits for its streams, which last as long as their runs: ``await app.state.leave()`` ends them.
+
     Args:
         engines: The engines that may be asked for; default all that are registered.
         loaders: The identity loaders that may be asked for, likewise.
@@ -96,7 +98,7 @@ def create_harness_server(
                 reaper.cancel()
                 await sessions.close()
 
-    return Starlette(
+    app = Starlette(
         routes=[*(each.route() for each in endpoints), *_documents(endpoints)],
         lifespan=lifespan,
         middleware=_middleware(sessions, replicas, auth, _hosts(allowed_hosts, advertise)),
@@ -106,6 +108,8 @@ def create_harness_server(
             Exception: failed,
         },
     )
+    app.state.leave = sessions.leave
+    return app
 
 
 ComputerAgentServer = create_harness_server

@@ -11,6 +11,7 @@ import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
+from weakref import WeakSet
 
 import msgspec
 from starlette.requests import Request
@@ -26,7 +27,7 @@ from computeragent.errors import (
     SessionLiveError,
     UnknownCallError,
 )
-from computeragent.eventlog import SharedEventLog
+from computeragent.eventlog import ChannelStream, SharedEventLog
 from computeragent.eventlog.shared import Entry
 from computeragent.harness.harness import end_interrupted_run
 from computeragent.logs import Logger
@@ -75,6 +76,18 @@ class Replicas:
     def __init__(self, log: SharedEventLog) -> None:
         self.log = log
         self.peers = Peers(log)
+        self._streams: WeakSet[ChannelStream] = WeakSet()
+
+    async def stream(self, session_id: str, after: int | None = None) -> ChannelStream:
+        """A session's events from the log, whoever runs it."""
+        stream = (await self.log.follow(session_id)).stream(after)
+        self._streams.add(stream)
+        return stream
+
+    def leave(self) -> None:
+        """End these streams: this server stops. Who reads goes on at another one."""
+        for stream in list(self._streams):
+            stream.close()
 
     # ── For the sessions that run here ──
 
@@ -199,7 +212,7 @@ class Elsewhere:
             return json_response(_state(entry))
         if request.method == "GET" and rest == "/events":
             after = resume_point(request.headers.get("last-event-id"), request.query_params.get("lastEventId"))
-            return EventStreamResponse((await self._log.follow(session_id)).stream(after))
+            return EventStreamResponse(await self._replicas.stream(session_id, after))
         if entry.ran_on != self._log.mark and (entry.address or entry.held_alive):
             try:
                 return await self._replicas.peers.forward(entry, request, principal)

@@ -191,6 +191,12 @@ class Sessions:
                     await self._let_go(held)
                     _log.info("session_expired", session=session_id)
 
+    async def leave(self) -> None:
+        """End what runs, so that its streams end with it, and cut those of sessions that run elsewhere."""
+        if self._replicas is not None:
+            self._replicas.leave()
+        await asyncio.gather(*(held.session.close() for held in list(self._held.values())))
+
     async def close(self) -> None:
         """End all sessions."""
         self._held.clear()
@@ -346,6 +352,8 @@ class Sessions:
             attachments=body.attachments,
             budget_max_usd=body.budget_max_usd,
             approval_timeout=body.approval_timeout or SessionRequest.approval_timeout,
+            policy=allowed_policy(body.policy, principal),
+            principal=on_behalf_of(principal, body.policy),
             hosted=body.hosted,
         )
         return request, messages
@@ -380,8 +388,7 @@ class Sessions:
             return self._streamed(held, delete=False)
         if self._replicas is None:
             raise NotFoundError(f"session {name} not found", hint="It was deleted since it was opened.")
-        stream = (await self._replicas.log.follow(name)).stream()
-        return EventStreamResponse(stream, headers={"x-session-id": name})
+        return EventStreamResponse(await self._replicas.stream(name), headers={"x-session-id": name})
 
     async def _once(self, call: Call, what: str, do: Callable[[], Any]) -> Any:
         """Do it; with an ``Idempotency-Key``, once for all requests that have the same. What came of it."""
