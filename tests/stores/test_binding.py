@@ -217,3 +217,28 @@ async def test_upstream_lists_and_reads_a_bound_session():
     assert (listed.session_id, listed.first_prompt) == (ENGINE, "hello")
     (read,) = await get_session_messages_from_store(bound, ENGINE, directory="/tmp")
     assert read.message["content"] == "hello"
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("file", {"root": 5}),
+        ("file", {"root": "a\0b"}),
+        ("file", {"root": ""}),
+        ("file", {"lock_timeout": "soon"}),
+        ("sqlite", {"path": ["x"]}),
+        ("sqlite", {"path": "a\0b"}),
+        ("sqlite", {"timeout": -1}),
+        ("sqlite", {"timeout": True}),
+        ("postgres", {"url": 5}),
+        ("postgres", {"url": "postgresql://u:hidden@127.0.0.1:1/x", "timeout": "30"}),
+        ("postgres", {"url": "postgresql://u:hidden@127.0.0.1:1/x", "max_connections": 0}),
+        ("mongo", {"url": {"host": "hidden"}}),
+        ("mongo", {"url": "mongodb://u:hidden@127.0.0.1:1/", "max_connections": 1.5}),
+    ],
+)
+def test_options_of_another_kind_are_told_when_the_store_is_made(kind, options):
+    with pytest.raises(ValidationError) as caught:
+        resolve_store({"kind": kind, "options": options})
+    assert "of a session store is" in caught.value.message
+    assert "hidden" not in str(caught.value)

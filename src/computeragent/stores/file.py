@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from computeragent import settings
 from computeragent.errors import StoreError
 from computeragent.logs import Logger
-from computeragent.stores import journal
+from computeragent.stores import journal, options
 from computeragent.stores.entries import Entry, Key, encode
 from computeragent.stores.names import SUFFIX, file_name
 from computeragent.stores.worker import Worker
@@ -41,8 +41,8 @@ class FileSessionStore:
     """
 
     def __init__(self, root: str | os.PathLike[str] | None = None, *, lock_timeout: float = 30.0) -> None:
-        self._given_root = root
-        self._lock_timeout = lock_timeout
+        self._given_root = options.path("root", root)
+        self._lock_timeout = options.seconds("lock_timeout", lock_timeout)
         self._worker = Worker("file-store")
         self._seen: OrderedDict[Key, journal.Seen] = OrderedDict()
 

@@ -24,6 +24,7 @@ from weakref import WeakValueDictionary
 
 from computeragent.errors import MissingExtraError, StoreError, ValidationError
 from computeragent.settings import setting
+from computeragent.stores import options
 from computeragent.stores.driver import DriverLoop
 from computeragent.stores.entries import Entry, Key, decode, encode, uuid_of
 from computeragent.wire.encoding import to_json
@@ -70,7 +71,7 @@ class MongoSessionStore:
         timeout: float = 30.0,
         max_connections: int = 4,
     ) -> None:
-        address = setting("mongo_url", url) or os.environ.get("MONGO_URL")
+        address = setting("mongo_url", options.url(url)) or os.environ.get("MONGO_URL")
         if not address:
             raise ValidationError(
                 "the mongo store needs the address of a server",
@@ -85,8 +86,8 @@ class MongoSessionStore:
             raise ValidationError(f"{name!r} cannot be the name of a database", hint=f"Such as {_DATABASE}.")
         self._url = address
         self._database = name
-        self._timeout = timeout
-        self._most = max_connections
+        self._timeout = options.seconds("timeout", timeout)
+        self._most = options.count("max_connections", max_connections)
         self._driver = DriverLoop("mongo-store")
         self._client: Any = None
         self._epoch = 0

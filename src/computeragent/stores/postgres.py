@@ -16,6 +16,7 @@ from weakref import WeakValueDictionary
 
 from computeragent.errors import MissingExtraError, StoreError, ValidationError
 from computeragent.settings import setting
+from computeragent.stores import options
 from computeragent.stores.driver import DriverLoop
 from computeragent.stores.entries import Entry, Key, decode, encode
 from computeragent.wire.encoding import to_json
@@ -72,14 +73,14 @@ class PostgresSessionStore:
     """
 
     def __init__(self, url: str | None = None, *, timeout: float = 30.0, max_connections: int = 4) -> None:
-        self._url = setting("postgres_url", url)
+        self._url = setting("postgres_url", options.url(url))
         if self._url is None:
             raise ValidationError(
                 "the postgres store needs the address of a database",
                 hint='Set COMPUTERAGENT_POSTGRES_URL, or {"kind": "postgres", "options": {"url": "postgresql://…"}}.',
             )
-        self._timeout = timeout
-        self._most = max_connections
+        self._timeout = options.seconds("timeout", timeout)
+        self._most = options.count("max_connections", max_connections)
         self._driver = DriverLoop("postgres-store")
         self._pool: Any = None
         self._epoch = 0

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from computeragent import settings
 from computeragent.database import NewerSchemaError, connect
 from computeragent.errors import StoreError
+from computeragent.stores import options
 from computeragent.stores.entries import Entry, Key, decode, encode
 from computeragent.stores.worker import Worker
 from computeragent.wire.encoding import to_json
@@ -64,8 +65,8 @@ class SqliteSessionStore:
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None, *, timeout: float = 30.0) -> None:
-        self._given_path = path
-        self._timeout = timeout
+        self._given_path = options.path("path", path)
+        self._timeout = options.seconds("timeout", timeout)
         self._worker = Worker("sqlite-store")
         self._connection: sqlite3.Connection | None = None
         self._pid = 0
