@@ -12,11 +12,10 @@ def path(name: str, value: Any) -> str | None:
     """A path, or None for the default. Raises `ValidationError`."""
     if value is None:
         return None
-    text: object = os.fspath(value) if isinstance(value, os.PathLike) else value
+    text: object = os.fspath(cast("os.PathLike[str]", value)) if isinstance(value, os.PathLike) else value
     if not isinstance(text, str) or not text or "\0" in text:
-        raise ValidationError(
-            f"{name} of a session store is a path, not {text!r}", hint="Leave it out for the default."
-        )
+        hint = "Leave it out for the default."
+        raise ValidationError(f"{name} of a session store is a path, not {text!r}", hint=hint)
     return text
 
 
