@@ -141,8 +141,8 @@ class Hooks:
         (
             {"policy": "allow"},
             ValidationError,
-            "policy must be a PolicyDecider, got str",
-            "Pass an async callable that takes a PermissionRequest and returns a PolicyVerdict.",
+            "allow is no policy file that is known here",
+            "Use a .yaml or .cedar file. A .rego file is for an OPA server: {'kind': 'opa', 'url': …}.",
         ),
         (
             {"attachments": [{"path": "a"}]},

@@ -271,13 +271,39 @@ async def test_without_anyone_to_ask_destructive_calls_are_denied_with_a_hint(ag
     assert decision.reason == "destructive calls are denied by default; pass on_tool_call= or policy= to decide them"
 
 
-async def test_what_a_policy_leaves_open_and_nobody_answers_is_denied(agents: Any):
+async def test_what_a_policy_asks_and_nobody_answers_is_denied(agents: Any):
+    async def policy(request: PermissionRequest) -> PolicyVerdict:
+        return PolicyVerdict("ask", reason="who are you?", engine="house")
+
+    events = [event async for event in agents([[BASH]], policy=policy).chat("hi")]
+    (asked,) = [event for event in events if event.kind == "ca_permission_request"]
+    (decision,) = [event for event in events if event.kind == "ca_permission_decision"]
+    assert (asked.policy, asked.reason) == ("house", "who are you?")
+    assert (decision.decision, decision.reason) == ("deny", "the policy asks, and nobody answers")
+
+
+async def test_where_a_policy_has_no_opinion_all_is_as_without_one(agents: Any):
     async def policy(request: PermissionRequest) -> PolicyVerdict:
         return PolicyVerdict("abstain")
 
-    events = [event async for event in agents([[BASH]], policy=policy).chat("hi")]
-    (decision,) = [event for event in events if event.kind == "ca_permission_decision"]
-    assert (decision.decision, decision.reason) == ("deny", "the policy asks, and nobody answers")
+    events = [event async for event in agents([[BASH], [DESTROY]], policy=policy).chat("hi")]
+    assert decisions(events) == [("allow", "default")]
+    events = [event async for event in agents([[DESTROY]], policy=policy).chat("hi")]
+    assert decisions(events) == [("deny", "default")]
+
+
+async def test_a_callback_hears_why_a_policy_asks(agents: Any):
+    heard: list[PermissionRequest] = []
+
+    async def policy(request: PermissionRequest) -> PolicyVerdict:
+        return PolicyVerdict("ask", reason="it is late", engine="house")
+
+    def answer(request: PermissionRequest) -> bool:
+        heard.append(request)
+        return True
+
+    await agents([[BASH]], policy=policy, on_tool_call=answer).chat("hi")
+    assert [(each.policy, each.reason) for each in heard] == [("house", "it is late")]
 
 
 async def test_an_answer_before_the_start_or_after_the_decision_is_refused(agents: Any):

@@ -19,7 +19,8 @@ from computeragent.agent_input import (
     environment,
     loader_choice,
     one_engine,
-    require_policy,
+    policy_choice,
+    principal_choice,
     store_choice,
 )
 from computeragent.approval import default_answer
@@ -32,6 +33,7 @@ from computeragent.identity.sources import parse_source
 from computeragent.ids import check_session_id
 from computeragent.logs import Logger, configure_logging
 from computeragent.placement import Placement, complete, place
+from computeragent.policy.config import AnyPolicy
 from computeragent.protocol_types import (
     Attachment,
     EngineDriver,
@@ -40,6 +42,7 @@ from computeragent.protocol_types import (
     IdentitySource,
     PermissionRequest,
     PolicyDecider,
+    PolicyPrincipal,
     Session,
     SessionRequest,
     StoreConfig,
@@ -84,7 +87,11 @@ class ComputerAgent:
         attachments: Files written into the working directory before the engine starts.
         on_tool_call: Decides tool calls: sync or async, gets a `PermissionRequest`, returns a decision.
             Without it (and without a policy) calls are allowed, except destructive ones.
-        policy: A `PolicyDecider` that judges every call before anyone is asked.
+        policy: Judges every call before anyone is asked: the path of a rules (.yaml) or Cedar (.cedar) file, a dict
+            such as ``{"kind": "opa", "url": …, "policyPath": …}``, a `PolicyEngine`, or a `PolicyDecider`.
+            `policy_decider` is another word for it.
+        principal: On whose behalf the agent acts, for the policy: a name or a `PolicyPrincipal`. Default: the user of
+            this process. A server takes it from the credential instead.
         telemetry: An object with `AgentTelemetry` hooks.
         telemetry_pipeline: Is told of every run; default: the process's own pipeline, see `configure`.
         audit_sinks: Are told of every run as well, each with one method ``emit(event)``; redacted, in order.
@@ -126,7 +133,9 @@ class ComputerAgent:
         envs: Mapping[str, str] | None = None,
         attachments: Sequence[Attachment | Mapping[str, Any]] = (),
         on_tool_call: ToolCallback | None = None,
-        policy: PolicyDecider | None = None,
+        policy: AnyPolicy | None = None,
+        policy_decider: PolicyDecider | None = None,
+        principal: PolicyPrincipal | str | None = None,
         telemetry: Any = None,
         telemetry_pipeline: Pipeline | None = None,
         audit_sinks: Sequence[AuditSink] = (),
@@ -143,7 +152,6 @@ class ComputerAgent:
         debug: bool = False,
     ) -> None:
         configure_logging("debug" if debug else None)
-        require_policy(policy)
         registered_as = setting("agent_id", agent_id)
         if source is None and registered_as is None:
             raise ValidationError("an agent needs a source or an agent_id", hint="Pass source=, or agent_id=.")
@@ -154,7 +162,8 @@ class ComputerAgent:
             source=None if source is None else parse_source(source),
             engine=one_engine(engine, harness),
             model=model,
-            policy=policy,
+            policy=policy_choice(policy, policy_decider),
+            principal=principal_choice(principal),
             session_id=check_session_id(session_id) if session_id is not None else None,
             agent_id=registered_as,
             agent_name=agent_name,
@@ -287,7 +296,7 @@ class ComputerAgent:
 
     async def answer(self, request: PermissionRequest) -> tuple[PermissionDecision, str]:
         """The answer to a call that nobody answered by hand, and who gave it."""
-        return await default_answer(request, self._on_tool_call, policy_bound=self._given.policy is not None)
+        return await default_answer(request, self._on_tool_call)
 
     async def tell(self, hook: str, *args: Any) -> Any:
         """Call a telemetry hook. What it raises is logged and goes no further."""

@@ -11,17 +11,21 @@ import msgspec
 
 from computeragent import plugins
 from computeragent.errors import ValidationError
+from computeragent.policy.config import AnyPolicy, read_policy
 from computeragent.protocol_types import (
     Attachment,
     EngineDriver,
     IdentityLoader,
     IdentitySource,
     PolicyDecider,
+    PolicyEngine,
+    PolicyPrincipal,
     SessionRequest,
     StoreConfig,
 )
 from computeragent.references import RegisteredAgent
 from computeragent.stores.binding import resolve_store
+from computeragent.wire.policy import PolicyConfig
 
 DEFAULT_ENGINE = "claude-agent-sdk"
 
@@ -33,7 +37,8 @@ class AgentInput:
     source: IdentitySource | None
     engine: str | EngineDriver | None
     model: str | None
-    policy: PolicyDecider | None
+    policy: PolicyConfig | PolicyEngine | PolicyDecider | None
+    principal: PolicyPrincipal | None
     session_id: str | None
     agent_id: str | None
     agent_name: str | None
@@ -64,6 +69,7 @@ class AgentInput:
             session_store=self.session_store,
             attachments=self.attachments,
             policy=self.policy,
+            principal=self.principal,
             git_credentials=self.git_credentials,
             budget_max_usd=self.budget_max_usd,
             approval_timeout=self.approval_timeout,
@@ -146,10 +152,18 @@ def attachment(item: Attachment | Mapping[str, Any]) -> Attachment:
         ) from error
 
 
-def require_policy(policy: Any) -> None:
-    """Raise `ValidationError` for what cannot be a policy."""
-    if policy is not None and not callable(policy):
-        raise ValidationError(
-            f"policy must be a PolicyDecider, got {type(policy).__name__}",
-            hint="Pass an async callable that takes a PermissionRequest and returns a PolicyVerdict.",
-        )
+def policy_choice(policy: AnyPolicy | None, decider: PolicyDecider | None) -> Any:
+    """The policy of two words for it. Raises `ValidationError`."""
+    if policy is not None and decider is not None:
+        raise ValidationError("policy= and policy_decider= mean the same", hint="Give one of them.")
+    given = policy if policy is not None else decider
+    return None if given is None else read_policy(given)
+
+
+def principal_choice(principal: PolicyPrincipal | str | None) -> PolicyPrincipal | None:
+    """On whose behalf the agent acts, by name or whole. Raises `ValidationError`."""
+    if principal is None or isinstance(principal, PolicyPrincipal):
+        return principal
+    if not isinstance(principal, str) or not principal:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ValidationError("a principal is a name or a PolicyPrincipal", hint="Such as principal='alice'.")
+    return PolicyPrincipal(principal)

@@ -37,17 +37,18 @@ def tty_approval(
 ) -> Callable[[PermissionRequest], Awaitable[PermissionDecision]]:
     """An `on_tool_call` that asks at the terminal.
 
-    Calls of a risk strictly below `risk_gate` are allowed unasked; ``none`` asks for every call, as does a call
-    without a risk. Answers: ``a`` allow, ``d`` deny, ``m`` modify (then one line of JSON), Enter for
-    `default_decision`; the end of input denies. One call is asked at a time. What was typed before the question
-    was shown is no answer to it, and a question that is no longer open (the turn was interrupted) is taken back.
+    Calls of a risk strictly below `risk_gate` are allowed unasked; ``none`` asks for every call. A call without a
+    risk is asked for, and so is one for which a policy wants a person's word. Answers: ``a`` allow, ``d`` deny,
+    ``m`` modify (then one line of JSON), Enter for `default_decision`; the end of input denies. One call is asked at
+    a time. What was typed before the question was shown is no answer to it, and a question that is no longer open
+    (the turn was interrupted) is taken back.
     """
     _one_of("risk_gate", risk_gate, [*_ORDER, "none"])
     _one_of("default_decision", default_decision, ["allow", "deny"])
     turn = asyncio.Lock()
 
     async def ask(request: PermissionRequest) -> PermissionDecision:
-        if _below(request.risk, risk_gate):
+        if request.policy is None and _below(request.risk, risk_gate):
             return PermissionDecision(decision="allow")
         async with turn:
             terminal = _Terminal(stdin or sys.stdin, stdout or sys.stdout)
@@ -119,6 +120,8 @@ class _Terminal:
 def _prompt(request: PermissionRequest, default: str, terminal: _Terminal) -> PermissionDecision:
     terminal.forget()
     terminal.say(f"\n{printable(request.tool_name)} ({request.risk or 'unknown'} risk): {describe(request)}")
+    if request.reason:
+        terminal.say(f"{printable(request.policy or 'policy')}: {printable(request.reason)}")
     while True:
         line = terminal.ask(f"[a]llow, [d]eny, [m]odify (Enter: {default})? ")
         answer = line.strip().lower() or default
@@ -146,13 +149,11 @@ def _read_input(terminal: _Terminal) -> dict[str, Any] | None:
     return cast("dict[str, Any]", value)
 
 
-async def default_answer(
-    request: PermissionRequest, callback: ToolCallback | None, *, policy_bound: bool
-) -> tuple[PermissionDecision, str]:
+async def default_answer(request: PermissionRequest, callback: ToolCallback | None) -> tuple[PermissionDecision, str]:
     """The answer when nobody answered by hand: the callback's, else the library default.
 
-    A callback that raises or returns nonsense denies. The default allows, except where a policy left the call
-    open and except calls of risk class `destructive`.
+    A callback that raises or returns nonsense denies. The default allows, except where a policy wants a person's
+    word and except calls of risk class `destructive`.
     """
     if callback is not None:
         try:
@@ -163,7 +164,7 @@ async def default_answer(
         except Exception as error:  # noqa: BLE001 - a failing callback denies
             _log.error("on_tool_call_failed", tool=request.tool_name, error=repr(error))
             return PermissionDecision(decision="deny", reason=f"on_tool_call failed: {type(error).__name__}"), "fault"
-    if policy_bound:
+    if request.policy is not None:
         return PermissionDecision(decision="deny", reason="the policy asks, and nobody answers"), "default"
     if request.risk == "destructive":
         reason = "destructive calls are denied by default; pass on_tool_call= or policy= to decide them"

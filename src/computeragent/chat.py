@@ -328,7 +328,9 @@ class ChatHandle:
         time is up, is not waited for.
         """
         assert self._session is not None
-        asked = PermissionRequest(request.call_id, request.tool_name, request.input or {}, request.risk)
+        asked = PermissionRequest(
+            request.call_id, request.tool_name, request.input or {}, request.risk, request.policy, request.reason
+        )
         answering = asyncio.create_task(self._agent.answer(asked))
         try:
             while not answering.done() and not await self._overtaken(request, answering):

@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
+from computeragent.policy_types import PolicyEngine, PolicyPrincipal
 from computeragent.wire.events import Capabilities, CaSessionEnded, CostSemantic, EndReason, Recorded, Risk
 from computeragent.wire.identity import GitSource, IdentitySource, InlineSource, LocalSource
+from computeragent.wire.policy import PolicyConfig
 from computeragent.wire.requests import Attachment, HostedRun, PermissionDecision, StoreConfig, UserInput
 
 if TYPE_CHECKING:
@@ -61,20 +63,24 @@ EngineCapabilities = Capabilities
 
 @dataclass(frozen=True, slots=True)
 class PermissionRequest:
-    """A tool call that asks to run. `risk` is the harness's own estimate."""
+    """A tool call that asks to run.
+
+    `risk` is the harness's own estimate. Where a policy wants a person's word, `policy` names it and `reason` is why.
+    """
 
     call_id: str
     tool_name: str
     input: dict[str, Any]
     risk: Risk | None = None
+    policy: str | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyVerdict:
-    """What a policy says of a call. `ask` leaves it to a person, `abstain` to whoever is next in the chain.
+    """What a policy says of a call. `ask` wants a person's word; with `abstain` all is as without a policy.
 
-    `input` is the changed input of a ``modify``, or of a call that a person is to allow. `engine` names the policy
-    engine; `code` a fault of it.
+    `input` is the changed input of a ``modify``. `engine` names the policy engine, `code` a fault of it.
     """
 
     decision: Literal["allow", "deny", "modify", "ask", "abstain"]
@@ -262,7 +268,8 @@ class SessionRequest:
     be the object itself.
 
     `options` are the engine's own; `model` stands below ``options["model"]`` and above the manifest's. `hosted` is
-    for engine hosts alone: what the harness outside has prepared. The agent's id, name and description are for
+    for engine hosts alone: what the harness outside has prepared. `principal` is on whose behalf the agent acts, where
+    a policy asks (default: the user of this process). The agent's id, name and description are for
     telemetry.
     """
 
@@ -275,7 +282,8 @@ class SessionRequest:
     session_id: str | None = None
     session_store: str | StoreConfig | SessionStore | None = None
     attachments: Sequence[Attachment] = ()
-    policy: PolicyDecider | None = None
+    policy: PolicyDecider | PolicyEngine | PolicyConfig | None = None
+    principal: PolicyPrincipal | None = None
     git_credentials: Callable[[str], Any] | None = None
     budget_max_usd: float | None = None
     approval_timeout: float = 600.0

@@ -27,6 +27,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+ROOT = Path(__file__).parents[2]  # this checkout, which a sandbox is to see wherever it is
 _ENVD = "49983"
 _HOP_BY_HOP = {"host", "connection", "transfer-encoding", "content-length"}
 
@@ -160,7 +161,7 @@ class Sandbox:
         ]
         room += ["--tmpfs", "/home", "--bind", str(self.folder / "user"), "/home/user", "--chdir", "/home/user"]
         room += ["--bind", str(self.folder / "tmp"), "/tmp", "--clearenv", "--setenv", "PATH", "/usr/bin:/bin"]
-        room += ["--setenv", "HOME", "/home/user"]
+        room += ["--setenv", "HOME", "/home/user", "--ro-bind", str(ROOT), str(ROOT)]
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(
             *room, wanted["cmd"], *arguments, stdout=pipe, stderr=pipe, stdin=asyncio.subprocess.DEVNULL,

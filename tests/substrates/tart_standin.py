@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 HOME = Path(os.environ["TART_HOME"])
+ROOT = Path(__file__).parents[2]  # this checkout, which a machine is to see wherever it is
 
 
 def main(verb: str, *arguments: str) -> int:
@@ -40,6 +41,7 @@ def main(verb: str, *arguments: str) -> int:
         sshd = ["/usr/sbin/sshd", "-D", "-f", "/mnt/sshd_config", "-o", f"ListenAddress={address}"]
         room = ["bwrap", "--bind", "/", "/", "--dev-bind", "/dev", "/dev", "--proc", "/proc", "--unshare-pid"]
         room += ["--bind", str(machine / "tmp"), "/tmp", "--ro-bind", str(HOME), "/mnt", "--cap-add", "ALL"]
+        room += ["--ro-bind", str(ROOT), str(ROOT)]
         os.execvp("bwrap", [*room, "--die-with-parent", *sshd])
     if verb == "ip":
         until = time.monotonic() + float(names[0])

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from computeragent.client.files import RemoteWorkspace
 from computeragent.client.harness_client import HarnessClient
 from computeragent.client.telling import Telling
-from computeragent.errors import ComputerAgentError, HarnessProtocolError, NotFoundError, NotRemotableError
+from computeragent.errors import (
+    ComputerAgentError,
+    HarnessProtocolError,
+    NotFoundError,
+    NotRemotableError,
+    ValidationError,
+)
 from computeragent.eventlog import Channel, ChannelStream, MemoryEventLog, Retention, SessionSummary
 from computeragent.harness.told import RunTelemetry
 from computeragent.logs import Logger
 from computeragent.protocol_types import SessionRequest
 from computeragent.wire.events import CaSessionEnded, EndReason
+from computeragent.wire.policy import CedarPolicyConfig, PolicyConfig, RulesPolicyConfig
 from computeragent.wire.requests import PermissionDecision, StoreConfig, UserInput
 
 DEFAULT_TIMEOUT = SessionRequest.approval_timeout
@@ -221,9 +231,17 @@ def request_body(request: SessionRequest) -> dict[str, Any]:
     """A request as the wire spells it. Raises `NotRemotableError` for objects of this process."""
     engine = named(request.engine, "engine")
     loader = request.identity_loader
-    for name in ("policy", "git_credentials"):
-        if getattr(request, name) is not None:
-            raise NotRemotableError(f"{name} is an object of this process", hint=f"Configure {name} on the server.")
+    if request.git_credentials is not None:
+        raise NotRemotableError(
+            "git_credentials is an object of this process", hint="Configure git_credentials on the server."
+        )
+    if request.policy is not None and not isinstance(request.policy, PolicyConfig):
+        raise NotRemotableError(
+            "policy is an object of this process",
+            hint="Pass it as data, such as {'kind': 'rules', 'text': …}, or give the server one.",
+        )
+    if request.principal is not None:
+        raise NotRemotableError("the principal is the server's to say", hint="Leave it out: it is who the token is.")
     if request.project_key != SessionRequest.project_key and request.hosted is None:
         raise NotRemotableError("project_key is the server's to choose", hint="Leave it out.")
     identity: dict[str, Any] = {"source": request.source}
@@ -243,6 +261,7 @@ def request_body(request: SessionRequest) -> dict[str, Any]:
         "sessionStore": travelling_store(request.session_store),
         "budgetMaxUsd": request.budget_max_usd,
         "hosted": request.hosted,
+        "policy": travelling_policy(request.policy),
         "approvalTimeout": None if request.approval_timeout == DEFAULT_TIMEOUT else request.approval_timeout,
     }
     return body | {key: value for key, value in optional.items() if value is not None}
@@ -253,6 +272,17 @@ def named(choice: object, what: str) -> str:
     if isinstance(choice, str):
         return choice
     raise NotRemotableError(f"{what} is an object of this process", hint="Name one that the server has.")
+
+
+def travelling_policy(policy: PolicyConfig | None) -> PolicyConfig | None:
+    """A policy as the wire carries it: a file of this machine travels as its text. Raises `ValidationError`."""
+    if not isinstance(policy, RulesPolicyConfig | CedarPolicyConfig) or policy.path is None:
+        return policy
+    try:
+        text = Path(policy.path).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValidationError(f"the policy {policy.path} cannot be read: {error}", hint="Check its path.") from None
+    return msgspec.structs.replace(policy, path=None, text=text)
 
 
 def travelling_store(store: object) -> StoreConfig | None:

@@ -114,11 +114,11 @@ class PermissionChain:
                 return PolicyVerdict("deny", reason=self._denied[1]), "session"
             if verdict.decision in {"ask", "abstain"}:
                 if answered:
-                    verdict, by = PolicyVerdict("allow"), answered
+                    verdict, by = replace(verdict, decision="allow", reason=None), answered
                 else:
-                    answer, by = await self._wait(request)
+                    answer, by = await self._wait(request, verdict)
                     answered = by
-                    verdict = PolicyVerdict(answer.decision, input=answer.input, reason=answer.reason)
+                    verdict = replace(verdict, decision=answer.decision, input=answer.input, reason=answer.reason)
             if verdict.decision == "deny":
                 return verdict, by
             if verdict.input is not None and verdict.input != request.input:
@@ -138,18 +138,18 @@ class PermissionChain:
             async with asyncio.timeout(POLICY_TIMEOUT):
                 verdict: object = await self._policy(request)
         except TimeoutError:
-            return PolicyVerdict("deny", reason=f"the policy did not answer within {POLICY_TIMEOUT:g} s")
+            return _fault("POLICY_TIMEOUT", f"the policy did not answer within {POLICY_TIMEOUT:g} s")
         except Exception as error:  # noqa: BLE001 - a failing policy denies
             _log.error("policy_failed", session=self._session_id, tool=request.tool_name, error=repr(error))
-            return PolicyVerdict("deny", reason=f"the policy failed: {type(error).__name__}")
+            return _fault("POLICY_ERROR", f"the policy failed: {type(error).__name__}")
         decisions = {"allow", "deny", "modify", "ask", "abstain"}
         if not isinstance(verdict, PolicyVerdict) or verdict.decision not in decisions:
-            return PolicyVerdict("deny", reason="the policy gave a malformed verdict")
+            return _fault("POLICY_MALFORMED", "the policy gave a malformed verdict")
         if verdict.decision == "modify" and not isinstance(verdict.input, dict):
-            return PolicyVerdict("deny", reason="the policy gave a malformed verdict")
+            return _fault("POLICY_MALFORMED", "the policy gave a malformed verdict")
         return verdict
 
-    async def _wait(self, request: PermissionRequest) -> tuple[PermissionDecision, str]:
+    async def _wait(self, request: PermissionRequest, verdict: PolicyVerdict) -> tuple[PermissionDecision, str]:
         if request.call_id in self._pending:
             return PermissionDecision(decision="deny", reason="a call with this id is pending already"), "fault"
         future: asyncio.Future[tuple[PermissionDecision, str]] = asyncio.get_running_loop().create_future()
@@ -162,6 +162,8 @@ class PermissionChain:
                     tool_name=request.tool_name,
                     input=request.input,
                     risk=request.risk,
+                    policy=(verdict.engine or "policy") if verdict.decision == "ask" else None,
+                    reason=verdict.reason if verdict.decision == "ask" else None,
                     turn_index=self._turn(),
                 )
             )
@@ -183,12 +185,18 @@ class PermissionChain:
                 tool_name=request.tool_name,
                 input=verdict.input if modified else request.input,
                 decided_by=by,
+                engine=verdict.engine,
+                code=verdict.code,
                 rule=verdict.rule,
                 principal=verdict.principal,
                 latency_ms=round((time.perf_counter() - asked) * 1000, 3),
                 turn_index=self._turn(),
             )
         )
+
+
+def _fault(code: str, reason: str) -> PolicyVerdict:
+    return PolicyVerdict("deny", reason=reason, code=code)
 
 
 def parse_decision(answer: Any) -> PermissionDecision:

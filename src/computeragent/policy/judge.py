@@ -145,7 +145,6 @@ def _verdict(result: PolicyResult, request: PermissionRequest) -> PolicyVerdict:
         changed, approval = fulfil(result.obligations, request.input)
     except ObligationError as error:
         return replace(told, decision="deny", reason=str(error), code="POLICY_OBLIGATION")
-    tool_input = changed if changed != request.input else None
-    if approval is not None:
-        return replace(told, decision="ask", input=tool_input, reason=approval)
-    return told if tool_input is None else replace(told, decision="modify", input=tool_input)
+    if changed != request.input:
+        return replace(told, decision="modify", input=changed)  # judged anew: approval is asked for then
+    return told if approval is None else replace(told, decision="ask", reason=approval)

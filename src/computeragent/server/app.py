@@ -21,6 +21,7 @@ from computeragent import plugins
 from computeragent.errors import ComputerAgentError, ProtocolVersionError, ValidationError
 from computeragent.eventlog import EventLog, SharedEventLog
 from computeragent.harness import LocalHarness
+from computeragent.policy.config import AnyPolicy
 from computeragent.protocol_types import Substrate
 from computeragent.server import bodies
 from computeragent.server.auth import LOOPBACK, Authenticate, Gate
@@ -52,6 +53,7 @@ def create_harness_server(
     harness: LocalHarness | None = None,
     substrate: str | Substrate = "local",
     advertise: str | None = None,
+    policy: AnyPolicy | None = None,
 ) -> Starlette:
     """The harness protocol, version `PROTOCOL_VERSION`, as an ASGI application.
 
@@ -71,12 +73,18 @@ def create_harness_server(
         max_sessions: Sessions that may be under way here at a time; further ones are refused with 429.
         harness: Runs the sessions, in place of one made of `log`, `telemetry`, `audit_sinks` and `substrate`.
         substrate: Where engines run, such as ``"bwrap"``. A pool of it is filled before the server takes requests.
+        policy: Judges every tool call of every session, beside the policy that a request brings along.
         advertise: Where the other servers on the log reach this one, such as ``http://10.0.0.5:7700``.
 
     """
     placed = plugins.resolve_substrate(substrate) if isinstance(substrate, str) else plugins.substrates.check(substrate)
     harness = harness or LocalHarness(
-        log=log, substrate=placed, library_mode=False, telemetry=telemetry, audit_sinks=audit_sinks
+        log=log,
+        substrate=placed,
+        library_mode=False,
+        telemetry=telemetry,
+        audit_sinks=audit_sinks,
+        policy=policy,
     )
     offer = Offer(
         engines=_offered(plugins.engines, engines),

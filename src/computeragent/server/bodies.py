@@ -8,6 +8,7 @@ from msgspec import Meta, Struct
 
 from computeragent.wire.events import AgentIdentity, Capabilities
 from computeragent.wire.identity import IdentitySource
+from computeragent.wire.policy import PolicyConfig
 from computeragent.wire.requests import Attachment, HostedRun, StoreConfig, UserInput
 
 
@@ -26,7 +27,8 @@ class OpenSession(_Wire, frozen=True, kw_only=True):
     """``POST /v1/sessions`` and ``/v1/chat``, in two forms.
 
     `engine` and `identity`, with `messages`; or `source`, `harness` and `message`, which always streams and ends by
-    itself. `streamingInput` keeps the session open for more messages. `hosted` is for engine hosts alone.
+    itself. `streamingInput` keeps the session open for more messages. `policy` judges every tool call, beside the
+    server's own; on whose behalf the agent acts is who the credential says. `hosted` is for engine hosts alone.
     """
 
     engine: str | None = None
@@ -44,6 +46,7 @@ class OpenSession(_Wire, frozen=True, kw_only=True):
     attachments: list[Attachment] = []
     budget_max_usd: float | None = None
     approval_timeout: Annotated[float, Meta(gt=0, le=86_400)] | None = None
+    policy: PolicyConfig | None = None
     hosted: HostedRun | None = None
 
 

@@ -36,6 +36,7 @@ from computeragent.server.bodies import (
     SessionState,
 )
 from computeragent.server.endpoint import Call, decoded, json_response
+from computeragent.server.policies import allowed_policy, on_behalf_of
 from computeragent.server.replicas import Replicas
 from computeragent.server.stream import EventStreamResponse, resume_point
 from computeragent.wire.events import PROTOCOL_VERSION, CaSessionStarted

@@ -102,10 +102,12 @@ class RecordedRun:
 
 def _decision(event: CaPermissionDecision) -> dict[str, Any]:
     fields = {
-        "engine": event.decided_by,
+        "engine": event.engine or event.decided_by,
+        "decided_by": event.decided_by,
         "decision": event.decision,
         "reason": event.reason,
         "rule": event.rule,
+        "code": event.code,
         "principal_id": event.principal,
         "latency_ms": event.latency_ms,
         "tool_name": event.tool_name,

@@ -86,13 +86,15 @@ class SdkMessage(_Event, frozen=True, kw_only=True, tag="sdk_message", dict=True
 
 
 class CaPermissionRequest(_Event, frozen=True, kw_only=True, tag="ca_permission_request"):
-    """A tool call waits for an answer."""
+    """A tool call waits for an answer. Where a policy wants a person's word, `policy` names it, `reason` says why."""
 
     kind: ClassVar[str] = "ca_permission_request"
     call_id: str
     tool_name: str
     input: Any
     risk: Risk | None = None
+    policy: str | None = None
+    reason: str | None = None
     turn_index: int | None = None
 
 
