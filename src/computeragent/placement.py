@@ -52,7 +52,8 @@ def place(given: AgentInput, where: Placement) -> tuple[Harness, AgentInput]:
     if url is None:
         return _here(given, where)
     if not is_http_url(url):
-        raise ValidationError(f"harness_url {url!r} is not an http(s) URL", hint="Such as http://127.0.0.1:7700.")
+        shown = url.rpartition("@")[2]  # a password may be before it
+        raise ValidationError(f"harness_url {shown!r} is not an http(s) URL", hint="Such as http://127.0.0.1:7700.")
     return _there(url, cast("Any", kind), given, where), given
 
 

@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from computeragent.errors import InsufficientPermissionError, ValidationError
 from computeragent.server import introspect, introspection
 from computeragent.server.app import routes
+from computeragent.server.auth import bearer
 from computeragent.server.endpoint import Endpoint
 from computeragent.server.introspection import any_of
 from computeragent.server.sessions import Sessions
@@ -234,6 +235,12 @@ async def test_two_ways_in(plane: tuple[ControlPlane, str]) -> None:
     assert local.id.startswith("token-")
     assert known.id == "key_1"
     assert await check("nobody") is None
+
+
+@pytest.mark.parametrize("token", ["pässword", "two\nlines"])
+def test_a_token_that_nobody_could_send_is_refused(token: str) -> None:
+    with pytest.raises(ValidationError):
+        bearer([token])
 
 
 @pytest.mark.parametrize(

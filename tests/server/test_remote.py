@@ -19,9 +19,10 @@ from starlette.responses import JSONResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Mount
 
 from computeragent import ComputerAgent, EngineError
-from computeragent.client import HarnessClient
+from computeragent.client import ComputerAgentServerClient, HarnessClient
 from computeragent.engines.scripted import ScriptedEngine
 from computeragent.errors import (
+    ComputerAgentError,
     HarnessProtocolError,
     InsufficientPermissionError,
     NotFoundError,
@@ -33,6 +34,7 @@ from computeragent.errors import (
     ValidationError,
 )
 from computeragent.server import bearer, create_harness_server
+from computeragent.server.auth import basic
 from computeragent.telemetry.pipeline import Pipeline
 from computeragent.telemetry.trace_context import asked_in
 from computeragent.wire.events import CaSessionEnded
@@ -514,3 +516,33 @@ async def test_a_run_there_is_told_here_as_well_when_a_pipeline_is_given(server:
     async with remote(server, [{"text": "One."}], audit_sinks=[Sink()], agent_id="triage") as agent:
         await agent.chat("go")
     assert {"turn_started", "session_ended"} <= {getattr(event, "kind", None) for event in heard}
+
+
+@pytest.mark.parametrize("token", ["hid\nden", "hïdden", "hidden\r", "\0hidden"])
+async def test_a_token_that_no_header_can_carry_is_said_and_not_told(token: str) -> None:
+    for make in (HarnessClient, ComputerAgentServerClient):
+        with pytest.raises(ValidationError) as caught:
+            make(base_url="http://127.0.0.1:1", token=token)
+        assert "the token has characters" in caught.value.message
+        assert token not in str(caught.value)
+
+
+async def test_a_password_in_the_address_is_sent_and_never_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    async with serving(tmp_path, auth=basic("me", "hid:den/")) as server:
+        address = server.url.replace("://", "://me:hid%3Aden%2F@")
+        async with ComputerAgent(
+            source=SOURCE, engine="scripted", harness_url=address, harness_kind="protocol"
+        ) as agent:
+            assert (await agent.chat("x")).text == "You said: x"
+        wrong = server.url.replace("://", "://me:hidden@")
+        for bad in (wrong, "http://me:hidden@127.0.0.1:1", "ftp://me:hidden@127.0.0.1:1", "me:hidden@host:1"):
+            with pytest.raises(ComputerAgentError) as caught:
+                async with ComputerAgent(source=SOURCE, engine="scripted", harness_url=bad) as agent:
+                    await agent.chat("x")
+            assert "hidden" not in f"{caught.value!r} {caught.value} {caught.value.hint} {caught.value.details}"
+        client = HarnessClient(base_url=wrong)
+        assert "hidden" not in f"{client!r} {client.base_url}"
+    assert "hid" not in caplog.text

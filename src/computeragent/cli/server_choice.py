@@ -46,6 +46,8 @@ def token_of(args: argparse.Namespace) -> str | None:
 def place_of(url: str) -> str:
     """An address as it may be shown: without user and password."""
     parts = urlsplit(url)
+    if not parts.netloc:
+        return url.rpartition("@")[2]
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from importlib import metadata
 from typing import Any, cast
+from urllib.parse import unquote, urlsplit
 
 import httpx2
 import msgspec
@@ -15,6 +16,7 @@ from computeragent.errors import (
     HarnessProtocolError,
     InsufficientPermissionError,
     UnauthorizedError,
+    ValidationError,
     told,
 )
 from computeragent.logs import Logger
@@ -34,7 +36,11 @@ _log = Logger("client")
 
 
 class Connection:
-    """The HTTP side of a client. The token goes to `base_url` alone: redirects are not followed."""
+    """The HTTP side of a client. The token goes to `base_url` alone: redirects are not followed.
+
+    A user and password in the address are sent as such, and are no part of `base_url`, which errors name. Raises
+    `ValidationError` for a token that no header can carry.
+    """
 
     def __init__(
         self,
@@ -46,13 +52,17 @@ class Connection:
         client: httpx2.AsyncClient | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        self.base_url = base_url.rstrip("/")
+        self.base_url, found = _apart(base_url)
         self.http = client or httpx2.AsyncClient(timeout=timeout)
-        self.auth = auth if isinstance(auth, tuple) else None
+        self.auth = auth if isinstance(auth, tuple) else found
         self._own = client is None
         self._headers = {"user-agent": f"computer-agent-py/{metadata.version('computer-agent-py')}", **(headers or {})}
         bearer = token or (auth if isinstance(auth, str) else None)
         if bearer:
+            if not bearer.isascii() or not bearer.isprintable():
+                raise ValidationError(
+                    "the token has characters that cannot be sent", hint="It is one line of letters, digits and marks."
+                )
             self._headers["authorization"] = f"Bearer {bearer}"
 
     def headers(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -138,6 +148,18 @@ class Connection:
         """Close the connections."""
         if self._own:
             await self.http.aclose()
+
+
+def _apart(url: str) -> tuple[str, tuple[str, str] | None]:
+    """An address without the user and password in it, and these."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return url.rstrip("/"), None
+    if "@" not in parts.netloc:
+        return url.rstrip("/"), None
+    plain = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    return plain.rstrip("/"), (unquote(parts.username or ""), unquote(parts.password or ""))
 
 
 def told_error(method: str, path: str, status: int, body: bytes) -> ComputerAgentError:

@@ -52,7 +52,6 @@ class HarnessClient:
         client: httpx2.AsyncClient | None = None,
         patience: float = PATIENCE,
     ) -> None:
-        self.base_url = base_url.rstrip("/")
         self._patience = patience
         self._wire = Connection(
             base_url,
@@ -62,6 +61,7 @@ class HarnessClient:
             client=client,
             headers={"x-protocol-version": PROTOCOL_VERSION},
         )
+        self.base_url = self._wire.base_url
 
     def __repr__(self) -> str:
         return f"HarnessClient({self.base_url!r})"

@@ -44,8 +44,8 @@ class ComputerAgentServerClient:
         timeout: float | None = 30.0,
         client: httpx2.AsyncClient | None = None,
     ) -> None:
-        self.base_url = base_url.rstrip("/")
         self._wire = Connection(base_url, auth=auth, token=token, timeout=timeout, client=client)
+        self.base_url = self._wire.base_url
 
     def __repr__(self) -> str:
         return f"ComputerAgentServerClient({self.base_url!r})"

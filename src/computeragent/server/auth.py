@@ -14,7 +14,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from computeragent.errors import ForbiddenHostError, InsufficientPermissionError, UnauthorizedError
+from computeragent.errors import ForbiddenHostError, InsufficientPermissionError, UnauthorizedError, ValidationError
 from computeragent.server.errors import respond
 from computeragent.settings import home
 
@@ -44,8 +44,13 @@ Raises `InsufficientPermissionError` for who may not.
 
 
 def bearer(tokens: Iterable[str]) -> Authenticate:
-    """Static tokens. Each is a principal of its own, named after a digest of it."""
+    """Static tokens. Each is a principal of its own, named after a digest of it.
+
+    Raises `ValidationError` for one that no header can carry.
+    """
     known = [token.encode() for token in tokens if token]
+    if not all(token.isascii() and token.decode().isprintable() for token in known):
+        raise ValidationError("a token has characters that cannot be sent", hint="Use letters, digits and marks.")
     named = [Principal(f"token-{hashlib.sha256(token).hexdigest()[:12]}", local=True) for token in known]
 
     async def authenticate(given: str) -> Principal | None:

@@ -92,7 +92,7 @@ async def stream_torture(
                 )
             finally:
                 await torture.tidy()
-    return TortureReport(url, checks, time.monotonic() - began)
+    return TortureReport(client.base_url, checks, time.monotonic() - began)
 
 
 async def _require_scripted(client: HarnessClient) -> None:
