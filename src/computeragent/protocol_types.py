@@ -175,7 +175,9 @@ class EngineContext:
     `cancel_event` ends the run; `interrupt_event` ends the current turn and is cleared at the next one.
     `session_store` is already bound to this session; entries in it mean: resume. `trusted` is False for source
     that the caller does not own, whose settings and hooks must not take effect. `library_mode` is True in the
-    caller's own process. `state_dir` is private to the session.
+    caller's own process. `state_dir` is private to the session. `strict` says that every call must pass
+    `on_permission_request` as it will run, and that nothing may act beside it: a policy judges, or the caller is not
+    whoever owns this machine.
     """
 
     session_id: str
@@ -194,6 +196,7 @@ class EngineContext:
     approval_timeout: float = 600.0
     trusted: bool = True
     library_mode: bool = True
+    strict: bool = False
 
 
 @runtime_checkable

@@ -9,8 +9,9 @@ import pytest
 from claude_agent_sdk import PermissionResultAllow, PermissionResultDeny
 
 from computeragent.errors import UnknownCallError, ValidationError
-from computeragent.harness import PermissionChain, parse_decision, permissions
-from computeragent.harness.risk import classify
+from computeragent.harness import PermissionChain, parse_decision
+from computeragent.policy import review
+from computeragent.policy.risk import classify
 from computeragent.protocol_types import PermissionDecision, PermissionRequest, PolicyVerdict
 from computeragent.wire.events import CaPermissionDecision, CaPermissionRequest, HarnessEvent, encode_event
 from puppets import until
@@ -179,7 +180,7 @@ async def test_a_policy_that_does_not_answer_in_time_denies(monkeypatch: pytest.
         await asyncio.Event().wait()
         return PolicyVerdict("allow")
 
-    monkeypatch.setattr(permissions, "POLICY_TIMEOUT", 0.01)
+    monkeypatch.setattr(review, "POLICY_TIMEOUT", 0.01)
     assert (await Asked(policy).ask()).reason == "the policy did not answer within 0.01 s"
 
 

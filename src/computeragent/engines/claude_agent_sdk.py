@@ -15,10 +15,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from computeragent.engines.claude_gate import Gate
-from computeragent.engines.claude_options import build, check_options, confine, hooks_after
+from computeragent.engines.claude_gate import Gate, closed
+from computeragent.engines.claude_options import build, check_options, confine
 from computeragent.engines.claude_process import ClaudeProcess
 from computeragent.errors import EngineError, EngineUnavailableError
+from computeragent.logs import Logger
 from computeragent.protocol_types import EngineContext, EngineEvent
 from computeragent.stores.binding import engine_session_id
 from computeragent.wire.events import Capabilities
@@ -32,7 +33,7 @@ Json = dict[str, Any]
 # Modes in which the CLI asks nobody, so that a callback would never be called; the hook gates them all the same.
 _UNASKED_MODES = frozenset({"bypassPermissions", "dontAsk"})
 _REFUSALS = 3
-_HOOK_MARGIN = 5.0
+_log = Logger("engine.claude")
 _SETTLE = 1.0
 
 
@@ -66,7 +67,7 @@ class _Run:
         self._ctx = ctx
         self._options = check_options(ctx.options, library_mode=ctx.library_mode)
         self._process = ClaudeProcess(ctx, self._options.pop("cli_path", None))
-        self._gate = Gate(ctx)
+        self._gate = Gate(ctx.on_permission_request, strict=ctx.strict)
         self._client: Any = None
         self._tasks: list[asyncio.Task[None]] = []
         self._awaited: set[str] = set()
@@ -114,26 +115,26 @@ class _Run:
                 await self._client.disconnect()
 
     async def _sdk_options(self) -> ClaudeAgentOptions:
-        from claude_agent_sdk import HookMatcher
-
         chosen = confine(dict(self._options), trusted=self._ctx.trusted)
         mode = chosen.get("permission_mode")
         if mode == "bypassPermissions" and _is_unsandboxed_root(self._process.stated):
             # The CLI refuses this mode to root. Asked mode with the gate's own answers is the same thing.
             mode = chosen["permission_mode"] = "default"
-        if mode not in _UNASKED_MODES:
+        elif mode == "bypassPermissions" and self._ctx.strict:
+            _log.warn("bypass_is_gated", hint="permission_mode bypassPermissions bypasses no policy")
+        if mode not in _UNASKED_MODES or (mode == "bypassPermissions" and self._ctx.strict):
             # The gate has decided already; a list of tools that pass unasked would only hide calls from it.
             chosen.pop("allowed_tools", None)
             chosen["can_use_tool"] = self._gate.answer
-        timeout = self._ctx.approval_timeout + _HOOK_MARGIN
-        gate = HookMatcher(hooks=[self._gate.before], timeout=timeout, on_failure="block")
         chosen |= {
-            "hooks": hooks_after(gate, chosen.get("hooks")),
+            "hooks": self._gate.hooks(chosen.get("hooks"), approval_timeout=self._ctx.approval_timeout),
             "cwd": str(self._ctx.workspace_path),
             "env": self._process.env,
             "cli_path": str(self._process.launcher),
             "stderr": self._process.note_stderr,
         }
+        if self._ctx.strict:
+            chosen |= closed(chosen.get("settings"), self._process.env)
         if self._ctx.budget_max_usd is not None:
             chosen["max_budget_usd"] = self._ctx.budget_max_usd
         chosen |= await self._memory()

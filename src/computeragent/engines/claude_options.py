@@ -75,16 +75,6 @@ def confine(chosen: dict[str, Any], *, trusted: bool) -> dict[str, Any]:
     return confined | chosen
 
 
-def hooks_after(gate: Any, given: Any) -> dict[Any, Any]:
-    """The caller's hooks, with ours before theirs. Raises `ValidationError` for what are none."""
-    given = given or {}
-    if not isinstance(given, Mapping) or not all(isinstance(each, (list, tuple)) for each in given.values()):  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
-        hint = 'Such as {"PostToolUse": [HookMatcher(hooks=[callback])]}.'
-        raise ValidationError("options['hooks'] must map events to lists of HookMatcher", hint=hint)
-    hooks = dict(cast("Mapping[Any, Any]", given))
-    return hooks | {"PreToolUse": [gate, *hooks.get("PreToolUse", [])]}
-
-
 def build(chosen: dict[str, Any]) -> ClaudeAgentOptions:
     """The options object. Raises `ValidationError` where the SDK refuses a value."""
     from claude_agent_sdk import ClaudeAgentOptions

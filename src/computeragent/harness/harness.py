@@ -202,6 +202,7 @@ class LocalHarness:
                 approval_timeout=request.approval_timeout,
                 trusted=agent.trusted,
                 library_mode=self._library_mode,
+                strict=policy is not None or not self._library_mode,
             )
             session.start(context, resumed=resumed)
         except BaseException:

@@ -83,6 +83,7 @@ class HostHarness(LocalHarness):
             approval_timeout=prepared.approval_timeout,
             trusted=prepared.trusted,
             library_mode=False,
+            strict=prepared.strict,
         )
         session.start(context, resumed=bool(prepared.transcripts))
         return session

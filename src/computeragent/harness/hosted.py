@@ -103,6 +103,7 @@ class HostedEngine:
                 version=ctx.manifest.version,
                 sha=ctx.manifest.sha,
                 trusted=ctx.trusted,
+                strict=ctx.strict,
                 state_dir=_place(ctx.state_dir, inside),
                 project_key=ctx.project_key,
                 approval_timeout=ctx.approval_timeout + _MARGIN,

@@ -14,16 +14,13 @@ from typing import Any
 import msgspec
 
 from computeragent.errors import UnknownCallError, ValidationError
-from computeragent.harness.risk import classify
 from computeragent.logs import Logger
+from computeragent.policy.review import review
+from computeragent.policy.risk import classify
 from computeragent.protocol_types import PermissionRequest, PolicyDecider, PolicyVerdict
 from computeragent.wire.events import CaPermissionDecision, CaPermissionRequest, HarnessEvent
 from computeragent.wire.requests import PermissionDecision
 
-POLICY_TIMEOUT = 30.0
-"""Seconds that a policy may take for one call before the call is denied."""
-
-_MAX_REVIEWS = 4
 _SHAPES = 'Answer {"decision": "allow"}, {"decision": "deny", "reason": …} or {"decision": "modify", "input": {…}}.'
 _log = Logger("permissions")
 
@@ -60,7 +57,7 @@ class PermissionChain:
         if request.risk is None:
             request = replace(request, risk=classify(request.tool_name, request.input))
         try:
-            verdict, by = await self._review(request)
+            verdict, by = await review(request, self._policy, answer=self._wait, stopped=self._stopped())
         except asyncio.CancelledError:
             reason = self._closed or "the engine took the call back"
             self._record(request, PolicyVerdict("deny", reason=reason), "session", asked)
@@ -103,51 +100,10 @@ class PermissionChain:
         self._closed = reason
         self.deny_pending(reason)
 
-    async def _review(self, request: PermissionRequest) -> tuple[PolicyVerdict, str]:
-        """Policy and people in turn, until an input stands that nobody changes any more."""
-        original, answered, began = request.input, "", self._denied[0]
-        for _ in range(_MAX_REVIEWS):
-            if self._closed is not None:
-                return PolicyVerdict("deny", reason=self._closed), "session"
-            verdict, by = await self._judge(request), "policy"
-            if self._denied[0] != began:  # while the policy thought
-                return PolicyVerdict("deny", reason=self._denied[1]), "session"
-            if verdict.decision in {"ask", "abstain"}:
-                if answered:
-                    verdict, by = replace(verdict, decision="allow", reason=None), answered
-                else:
-                    answer, by = await self._wait(request, verdict)
-                    answered = by
-                    verdict = replace(verdict, decision=answer.decision, input=answer.input, reason=answer.reason)
-            if verdict.decision == "deny":
-                return verdict, by
-            if verdict.input is not None and verdict.input != request.input:
-                risk = classify(request.tool_name, verdict.input)
-                request = replace(request, input=verdict.input, risk=risk)
-                if self._policy is not None:
-                    continue
-            if request.input != original:
-                return replace(verdict, decision="modify", input=request.input), by
-            return replace(verdict, decision="allow", input=None), by
-        return PolicyVerdict("deny", reason="the input was modified again and again"), "fault"
-
-    async def _judge(self, request: PermissionRequest) -> PolicyVerdict:
-        if self._policy is None:
-            return PolicyVerdict("abstain")
-        try:
-            async with asyncio.timeout(POLICY_TIMEOUT):
-                verdict: object = await self._policy(request)
-        except TimeoutError:
-            return _fault("POLICY_TIMEOUT", f"the policy did not answer within {POLICY_TIMEOUT:g} s")
-        except Exception as error:  # noqa: BLE001 - a failing policy denies
-            _log.error("policy_failed", session=self._session_id, tool=request.tool_name, error=repr(error))
-            return _fault("POLICY_ERROR", f"the policy failed: {type(error).__name__}")
-        decisions = {"allow", "deny", "modify", "ask", "abstain"}
-        if not isinstance(verdict, PolicyVerdict) or verdict.decision not in decisions:
-            return _fault("POLICY_MALFORMED", "the policy gave a malformed verdict")
-        if verdict.decision == "modify" and not isinstance(verdict.input, dict):
-            return _fault("POLICY_MALFORMED", "the policy gave a malformed verdict")
-        return verdict
+    def _stopped(self) -> Callable[[], str | None]:
+        """Tells, from now on, why a call that is judged now may not run any more."""
+        began = self._denied[0]
+        return lambda: self._closed or (self._denied[1] if self._denied[0] != began else None)
 
     async def _wait(self, request: PermissionRequest, verdict: PolicyVerdict) -> tuple[PermissionDecision, str]:
         if request.call_id in self._pending:
@@ -193,10 +149,6 @@ class PermissionChain:
                 turn_index=self._turn(),
             )
         )
-
-
-def _fault(code: str, reason: str) -> PolicyVerdict:
-    return PolicyVerdict("deny", reason=reason, code=code)
 
 
 def parse_decision(answer: Any) -> PermissionDecision:

@@ -63,9 +63,13 @@ class PolicyJudge:
         except Exception as error:  # noqa: BLE001 - a question that cannot be asked is a denial
             _log.error("resolver_failed", tool=request.tool_name, error=repr(error))
             reason = f"the policy's question could not be made: {type(error).__name__}"
-            return _verdict(denied_by_fault(self.name, "POLICY_RESOLVER", reason), request)
+            return _verdict(denied_by_fault(self.name, "POLICY_RESOLVER", reason), request.input)
+        return await self.verdict(question)
+
+    async def verdict(self, question: PolicyInput) -> PolicyVerdict:
+        """The engine's word on a question, as a verdict. Never raises."""
         result = await self._evaluate(question)
-        verdict = _verdict(result, request)
+        verdict = _verdict(result, question.action.tool_input)
         return replace(verdict, engine=verdict.engine or self.name, principal=question.principal.id)
 
     async def _question(self, request: PermissionRequest) -> PolicyInput:
@@ -134,7 +138,7 @@ async def _found(part: Any, request: PermissionRequest) -> Any:
     return await found if inspect.isawaitable(found) else found
 
 
-def _verdict(result: PolicyResult, request: PermissionRequest) -> PolicyVerdict:
+def _verdict(result: PolicyResult, tool_input: dict[str, Any]) -> PolicyVerdict:
     """The engine's answer as a verdict, its obligations met."""
     told = PolicyVerdict(
         result.decision.value, reason=result.reason or None, rule=result.rule, engine=result.engine, code=result.code
@@ -142,9 +146,9 @@ def _verdict(result: PolicyResult, request: PermissionRequest) -> PolicyVerdict:
     if result.decision is not PolicyDecision.ALLOW or not result.obligations:
         return told
     try:
-        changed, approval = fulfil(result.obligations, request.input)
+        changed, approval = fulfil(result.obligations, tool_input)
     except ObligationError as error:
         return replace(told, decision="deny", reason=str(error), code="POLICY_OBLIGATION")
-    if changed != request.input:
+    if changed != tool_input:
         return replace(told, decision="modify", input=changed)  # judged anew: approval is asked for then
     return told if approval is None else replace(told, decision="ask", reason=approval)

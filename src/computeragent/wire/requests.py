@@ -65,6 +65,7 @@ class HostedRun(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults
     version: str
     sha: str | None = None
     trusted: bool = False
+    strict: bool = False
     state_dir: str
     project_key: str
     approval_timeout: float
