@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -16,7 +17,7 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from computeragent.errors import InsufficientPermissionError, ValidationError
 from computeragent.server import introspect, introspection
 from computeragent.server.app import routes
-from computeragent.server.auth import bearer
+from computeragent.server.auth import basic, bearer
 from computeragent.server.endpoint import Endpoint
 from computeragent.server.introspection import any_of
 from computeragent.server.sessions import Sessions
@@ -235,6 +236,31 @@ async def test_two_ways_in(plane: tuple[ControlPlane, str]) -> None:
     assert local.id.startswith("token-")
     assert known.id == "key_1"
     assert await check("nobody") is None
+
+
+@pytest.mark.parametrize("auth", [None, basic("me", "pw")])
+async def test_pages_of_other_hosts_get_nothing_by_what_a_browser_sends_itself(auth: Any, tmp_path: Path) -> None:
+    async with serving(tmp_path, auth=auth) as server:
+        body = server.body([{"text": "x"}], messages=[{"role": "user", "content": "x"}])
+        known = {} if auth is None else {"authorization": f"Basic {base64.b64encode(b'me:pw').decode()}"}
+        async with httpx2.AsyncClient(base_url=server.url, headers=known, timeout=30) as browser:
+            for origin in (
+                "http://evil.example",
+                "null",
+                "",
+                "https://127.0.0.1.evil.example",
+                "http://evil.example:80",
+            ):
+                answer = await browser.post("/v1/sessions", json=body, headers={"origin": origin})
+                assert (answer.status_code, answer.json()["error"]["code"]) == (403, "FORBIDDEN_HOST"), origin
+            assert (await browser.get("/v1/sessions")).json() == {"sessions": []}
+            for origin in (server.url, "http://localhost:3000", "http://[::1]"):
+                assert (await browser.post("/v1/sessions", json=body, headers={"origin": origin})).status_code == 201
+
+
+async def test_whoever_has_a_token_may_be_any_page(tmp_path: Path) -> None:
+    async with serving(tmp_path) as server:
+        assert (await server.client.get("/v1/sessions", headers={"origin": "https://app.example"})).status_code == 200
 
 
 @pytest.mark.parametrize("token", ["pässword", "two\nlines"])

@@ -94,7 +94,10 @@ def own_token(name: str) -> str:
 
 
 class Gate:
-    """ASGI middleware: refuses foreign hosts, and callers without a token, except on public paths."""
+    """ASGI middleware: refuses foreign hosts, and callers without a token, except on public paths.
+
+    What a browser sends by itself (nothing, or a user and password that it knows) is refused from pages of other hosts.
+    """
 
     def __init__(
         self, app: ASGIApp, *, authenticate: Authenticate | None, hosts: Iterable[str], public: Iterable[str]
@@ -114,6 +117,14 @@ class Gate:
             error: Any = ForbiddenHostError("this host name is not served here", hint="Use --allowed-host to allow it.")
             await respond(error)(scope, receive, send)
             return
+        if self._hosts and b"origin" in headers and not _is_bearer(headers.get(b"authorization", b"")):
+            origin = headers[b"origin"].partition(b"://")[2]  # of `null`, nothing
+            if _host(origin) not in self._hosts:
+                error = ForbiddenHostError(
+                    "pages of this origin may not ask here", hint="Use --allowed-host, or a token."
+                )
+                await respond(error)(scope, receive, send)
+                return
         is_known = "computeragent.principal" in scope  # another server of ours has vouched for it
         if self._authenticate is not None and not is_known and scope["path"] not in self._public:
             try:
@@ -135,6 +146,10 @@ def _host(value: bytes) -> str:
     if text.startswith("["):
         return text.partition("]")[0] + "]"
     return text.rpartition(":")[0] if ":" in text else text
+
+
+def _is_bearer(value: bytes) -> bool:
+    return value[:7].lower() == b"bearer "
 
 
 def _token(value: bytes) -> str:
