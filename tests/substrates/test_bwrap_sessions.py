@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +151,28 @@ async def test_a_killed_jail_is_an_honest_end_and_the_next_run_works() -> None:
         assert result.ended.reason == "complete"
 
 
+async def test_a_boot_that_is_cancelled_at_any_moment_leaves_nothing(tmp_path: Path) -> None:
+    folders = {"workspace": tmp_path / "source", "state_dir": tmp_path / "state"}
+    for each in folders.values():
+        each.mkdir()
+    substrate = BwrapSubstrate()
+
+    async def boot(patience: float) -> None:
+        booting = asyncio.ensure_future(substrate.boot(**folders, envs={}, limits={}))
+        await asyncio.wait({booting}, timeout=patience)
+        booting.cancel()
+        with suppress(asyncio.CancelledError):
+            await (await booting).close()
+
+    await boot(30)
+    before = len([*Path("/proc/self/fd").iterdir()])
+    async with asyncio.timeout(40):
+        for moment in range(24):
+            await boot(moment / 2000)
+    assert len([*Path("/proc/self/fd").iterdir()]) == before
+    assert not jails()
+
+
 async def test_interrupt_and_cancel_reach_the_engine() -> None:
     script = {"script": [[{"text": "one"}, {"delay": 30}], [{"text": "two"}]]}
     async with ComputerAgent(source=INLINE, engine="scripted", options=script, runtime="bwrap") as agent:
@@ -224,6 +248,46 @@ def jails() -> set[int]:
         if name == "bwrap" and int(parent) == os.getpid() and state != "Z":
             found.add(int(entry.parent.name))
     return found
+
+
+def test_a_read_only_folder_moves_into_a_spare_jail(tmp_path: Path) -> None:
+    code = f"""
+import os
+from pathlib import Path
+from computeragent.substrates.bwrap import _move_in
+if os.geteuid() == 0:  # root is not refused
+    os.chown({str(tmp_path)!r}, 65534, 65534)
+    os.setresgid(65534, 65534, 65534)
+    os.setresuid(65534, 65534, 65534)
+own, spare = (Path({str(tmp_path)!r}, each) for each in ("own", "spare"))
+for each in (own, spare):
+    for name in ("source", "state"):
+        (each / name).mkdir(parents=True)
+(own / "source/cache").mkdir()
+(own / "source/cache/file").touch()
+(own / "source/cache").chmod(0o555)
+_move_in(spare, own)
+print((own / "source/cache/file").exists(), oct((own / "source/cache").stat().st_mode), spare.exists())
+"""
+    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
+        folder.chmod(0o755)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30)
+    assert done.stdout.split() == ["True", "0o40555", "False"], done.stderr
+
+
+@pytest.mark.skipif(not cgroups.available(), reason="this machine lets this user make no control groups")
+def test_groups_of_processes_that_were_killed_are_swept() -> None:
+    left = cgroups.make(cgroups.Limits(pids=10))
+    assert left is not None
+    folders = [each.parent for each in left.entries]
+    dead = [each.with_name(f"computeragent-999999999-{each.name[-6:]}") for each in folders]
+    for folder, renamed in zip(folders, dead, strict=True):
+        renamed.mkdir()
+        folder.rmdir()
+    fresh = cgroups.make(cgroups.Limits(pids=10))
+    assert fresh is not None
+    fresh.remove()
+    assert not any(each.exists() for each in dead)
 
 
 async def test_folders_of_spares_that_were_killed_are_swept(state_folder: Path) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import os
 import secrets
 import shutil
+import stat
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -99,7 +100,11 @@ class BwrapSubstrate:
         """See `Substrate.boot`. Raises `SubstrateError` where no jail can be made here."""
         movable = not limits and await asyncio.to_thread(_movable, workspace, state_dir, home("work"))
         if movable and (spare := await self._pool.take()) is not None:
-            await asyncio.to_thread(_move_in, spare.folder, workspace.parent)
+            try:
+                await asyncio.to_thread(_move_in, spare.folder, workspace.parent)
+            except BaseException:
+                await spare.jail.close()
+                raise
             return spare.jail.lease(workspace, state_dir, envs)
         jail = await self.jail(session_mounts(workspace, state_dir), limits)
         return jail.lease(workspace, state_dir, envs)
@@ -279,10 +284,22 @@ def _move_in(spare: Path, own: Path) -> None:
     for name in ("source", "state"):
         old, new = own / name, spare / name
         for each in old.iterdir():
-            each.rename(new / each.name)
+            _move(each, new / each.name)
         new.chmod(old.stat().st_mode)
         new.rename(old)  # onto the folder that is empty now
     spare.rmdir()
+
+
+def _move(source: Path, target: Path) -> None:
+    try:
+        source.rename(target)
+    except PermissionError:  # a read-only directory, as package caches make theirs: a move changes its '..'
+        mode = source.lstat().st_mode
+        if not stat.S_ISDIR(mode):
+            raise
+        source.chmod(0o700)
+        source.rename(target)
+        target.chmod(stat.S_IMODE(mode))
 
 
 def find_bwrap(given: str | None = None) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,7 +86,8 @@ def make(limits: Limits) -> ControlGroup | None:
     """A group with these limits; None where there is nothing to limit, or this machine does not let us."""
     if not limits:
         return None
-    name = f"computeragent-{secrets.token_hex(6)}"
+    _sweep()
+    name = f"computeragent-{os.getpid()}-{secrets.token_hex(6)}"
     made: list[Path] = []
     try:
         if (_ROOT / "cgroup.controllers").is_file():
@@ -98,6 +101,16 @@ def make(limits: Limits) -> ControlGroup | None:
         for folder in made:
             folder.rmdir()
         return None
+
+
+def _sweep() -> None:
+    """Take away the groups of processes that were killed. One with something in it stays: the kernel sees to that."""
+    for pattern in ("computeragent-*-*", "*/computeragent-*-*"):
+        for folder in _ROOT.glob(pattern):
+            pid = folder.name.split("-")[1]
+            if pid.isdigit() and not Path("/proc", pid).exists():
+                with suppress(OSError):
+                    folder.rmdir()
 
 
 def _fill(folder: Path, values: dict[str, str], made: list[Path]) -> None:

@@ -174,16 +174,7 @@ async def start(plan: Plan) -> EngineHost:
         command = [*plan.prefix, sys.executable, "-I", "-m", "computeragent.substrates.engine_host"]
         command += ["--listen", str(listener.fileno()), "--control", str(theirs.fileno())]
         command += ["--relays", str(len(plan.relays)), "--preload", ",".join(plan.preload)]
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            env=dict(plan.env),
-            pass_fds=[listener.fileno(), theirs.fileno(), *plan.descriptors],
-            cwd="/",
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
-        )
+        process = await _spawned(command, plan.env, [listener.fileno(), theirs.fileno(), *plan.descriptors])
     except OSError as error:
         ours.close()
         shutil.rmtree(folder, ignore_errors=True)
@@ -191,6 +182,10 @@ async def start(plan: Plan) -> EngineHost:
         raise SubstrateError(
             f"{program} cannot be started: {error.strerror}", hint="Run `computeragent doctor`."
         ) from error
+    except BaseException:
+        ours.close()
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     finally:
         listener.close()
         theirs.close()
@@ -201,3 +196,32 @@ async def start(plan: Plan) -> EngineHost:
         await host.close()
         raise
     return host
+
+
+async def _spawned(
+    command: Sequence[str], env: Mapping[str, str], descriptors: Sequence[int]
+) -> asyncio.subprocess.Process:
+    """A process in a group of its own, with its standard error to be read.
+
+    asyncio, cancelled in the middle, kills the process without what that has started, and waits for ever for the
+    standard error that the latter holds. So a cancellation waits until the process is there, and ends its group.
+    """
+    starting = asyncio.ensure_future(
+        asyncio.create_subprocess_exec(
+            *command,
+            env=dict(env),
+            pass_fds=descriptors,
+            cwd="/",
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+    )
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await asyncio.wait({starting})
+        if starting.exception() is None:
+            await HostProcess(starting.result()).close()
+        raise
