@@ -250,8 +250,29 @@ async def test_pages_of_a_list(server: Server) -> None:
 
 
 async def test_an_unknown_version_of_the_protocol_is_refused(server: Server) -> None:
-    answer = await server.client.post("/v1/sessions", json=server.body(), headers={"x-protocol-version": "99"})
-    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "PROTOCOL_VERSION")
+    session = await server.open()
+    other = {"x-protocol-version": "99"}
+    place = f"/v1/sessions/{session}"
+    for method, path in (
+        ("POST", "/v1/sessions"),
+        ("POST", "/v1/chat"),
+        ("GET", f"{place}/events"),
+        ("POST", f"{place}/messages"),
+        ("DELETE", place),
+    ):
+        answer = await server.client.request(method, path, json=server.body(), headers=other)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "PROTOCOL_VERSION"), path
+    assert (await server.client.get(place, headers={"x-protocol-version": "1"})).status_code == 200
+    for path in ("/health", "/v1/health", "/v1/capabilities"):  # where it is said which one is spoken
+        assert (await server.client.get(path, headers=other)).json()["protocolVersion"] == "1"
+
+
+async def test_the_head_of_a_stream_does_not_keep_its_connection(server: Server) -> None:
+    session = await server.open()
+    for _ in range(2):
+        head = await server.client.head(f"/v1/sessions/{session}/events", timeout=5)
+        assert head.status_code == 405
+        assert (await server.client.get("/health", timeout=5)).status_code == 200
 
 
 async def test_routes_that_are_not_there_and_methods_that_are_not(server: Server) -> None:

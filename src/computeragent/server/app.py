@@ -11,11 +11,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from computeragent import plugins
 from computeragent.errors import ComputerAgentError, ProtocolVersionError, ValidationError
@@ -25,7 +27,8 @@ from computeragent.policy.config import AnyPolicy
 from computeragent.protocol_types import Substrate
 from computeragent.server import bodies
 from computeragent.server.auth import LOOPBACK, Authenticate, Gate
-from computeragent.server.endpoint import FILE_LIMIT, Call, Endpoint, Handler, failed, http_error, told
+from computeragent.server.endpoint import FILE_LIMIT, Call, Endpoint, failed, http_error, told
+from computeragent.server.errors import respond
 from computeragent.server.files import Files
 from computeragent.server.openapi import document
 from computeragent.server.peers import PeerGate
@@ -160,17 +163,17 @@ def _hosts(allowed: Iterable[str], advertise: str | None) -> list[str]:
 def _middleware(
     sessions: Sessions, replicas: Replicas | None, auth: Authenticate | None, hosts: list[str]
 ) -> list[Middleware]:
-    gate = Middleware(Gate, authenticate=auth, hosts=hosts, public=PUBLIC)
+    gate, versioned = Middleware(Gate, authenticate=auth, hosts=hosts, public=PUBLIC), Middleware(_Versioned)
     if replicas is None:
-        return [gate]
-    return [Middleware(PeerGate, log=replicas.log), gate, Middleware(Elsewhere, replicas=replicas, held=sessions)]
+        return [gate, versioned]
+    elsewhere = Middleware(Elsewhere, replicas=replicas, held=sessions)
+    return [Middleware(PeerGate, log=replicas.log), gate, versioned, elsewhere]
 
 
 def routes(sessions: Sessions, offer: Offer) -> list[Endpoint]:
     """Every route of the protocol."""
-    files = Files(sessions)
+    files, open_, chat = Files(sessions), sessions.open, sessions.chat
     health = partial(_health, offer)
-    open_, chat = _versioned(sessions.open), _versioned(sessions.chat)
     one, fs = "/v1/sessions/{session_id}", "/v1/sessions/{session_id}/fs"
     call = "{call_id:path}"  # the ids of some engines have slashes
     return [
@@ -178,7 +181,13 @@ def routes(sessions: Sessions, offer: Offer) -> list[Endpoint]:
         Endpoint("GET", "/v1/health", health, "Health", answer=bodies.Health, public=True),
         Endpoint("GET", "/v1/capabilities", health, "What is here", answer=bodies.Health),
         Endpoint(
-            "POST", "/v1/sessions", open_, "Open", body=bodies.OpenSession, answer=bodies.SessionOpened, status=201
+            "POST",
+            "/v1/sessions",
+            open_,
+            "Open",
+            body=bodies.OpenSession,
+            answer=bodies.SessionOpened,
+            status=201,
         ),
         Endpoint("GET", "/v1/sessions", sessions.listing, "Yours", query=bodies.Page, answer=bodies.SessionList),
         Endpoint("POST", "/v1/chat", chat, "One session, streamed and gone", body=bodies.OpenSession, stream=True),
@@ -208,19 +217,24 @@ def routes(sessions: Sessions, offer: Offer) -> list[Endpoint]:
     ]
 
 
-def _versioned(handler: Handler) -> Handler:
-    """Refuse clients of another version of the protocol."""
+class _Versioned:
+    """ASGI middleware: refuses clients of another version of the protocol, except those that ask which it is."""
 
-    async def checked(call: Call) -> Any:
-        stated = call.request.headers.get("x-protocol-version", PROTOCOL_VERSION)
-        if stated != PROTOCOL_VERSION:
-            raise ProtocolVersionError(
-                f"this server speaks protocol version {PROTOCOL_VERSION}, the client {stated[:20]!r}",
-                hint="Use a client of the same version.",
-            )
-        return await handler(call)
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
 
-    return checked
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self._app
+        if scope["type"] == "http" and scope["path"] not in (*PUBLIC, "/v1/capabilities"):
+            stated = Headers(scope=scope).get("x-protocol-version", PROTOCOL_VERSION)
+            if stated != PROTOCOL_VERSION:
+                app = respond(
+                    ProtocolVersionError(
+                        f"this server speaks protocol version {PROTOCOL_VERSION}, the client {stated[:20]!r}",
+                        hint="Use a client of the same version.",
+                    )
+                )
+        await app(scope, receive, send)
 
 
 async def _health(offer: Offer, call: Call) -> bodies.Health:

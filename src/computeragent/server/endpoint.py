@@ -71,7 +71,10 @@ class Endpoint:
 
     def route(self) -> Route:
         """The Starlette route that does it."""
-        return Route(self.path, self._answer, methods=[self.method], name=f"{self.method} {self.path}")
+        route = Route(self.path, self._answer, methods=[self.method], name=f"{self.method} {self.path}")
+        if self.stream and route.methods is not None:
+            route.methods.discard("HEAD")  # what has no end has no head
+        return route
 
     async def _answer(self, request: Request) -> Response:
         call = Call(request, request.scope.get("computeragent.principal", ANONYMOUS))
