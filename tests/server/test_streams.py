@@ -22,6 +22,7 @@ from computeragent.wire.events import (
     SdkMessage,
     raw_payload,
 )
+from computeragent.wire.sse import HEARTBEAT
 from redis_server import RedisServer
 
 from .conftest import Server, serving
@@ -94,6 +95,74 @@ async def test_small_events_that_are_there_go_out_in_one_write() -> None:
     await EventStreamResponse(channel.stream())({}, stays, send)
     assert len(written) == 1
     assert written[0].count(b"\n\n") == 302
+
+
+async def live_channel() -> Channel:
+    """A run that goes on, with nothing to say."""
+    log = MemoryEventLog()
+    channel = await log.open("one")
+    can = Capabilities(
+        streaming_input=True, partial_messages=True, permission_callback=True, sessions=True, budget=True
+    )
+    identity = AgentIdentity(name="a", version="1")
+    channel.append(CaSessionStarted(session_id="one", engine="e", identity=identity, capabilities=can))
+    return channel
+
+
+async def test_heartbeats_come_in_silence_and_never_into_a_write_that_is_under_way() -> None:
+    channel = await live_channel()
+    written: list[bytes] = []
+    writing = 0
+
+    async def send(message: Any) -> None:
+        nonlocal writing
+        if message["type"] == "http.response.body":
+            writing += 1
+            assert writing == 1
+            await asyncio.sleep(0.1 if b"data:" in message["body"] else 0)
+            writing -= 1
+            written.append(message["body"])
+
+    reading = asyncio.create_task(EventStreamResponse(channel.stream(), heartbeat=0.03)({}, stays, send))
+    while written.count(HEARTBEAT) < 2:
+        await asyncio.sleep(0.01)
+    channel.append(SdkMessage(session_id="one", raw=raw_payload({"text": "x"})))
+    channel.append(CaSessionEnded(session_id="one", reason="complete"))
+    await reading
+    assert written[-1] == b""
+    assert [body.count(b"\n\n") for body in written if b"data:" in body] == [1, 2]
+
+
+async def test_a_client_that_takes_no_heartbeat_is_cut() -> None:
+    channel = await live_channel()
+
+    async def send(message: Any) -> None:
+        if message.get("body") == HEARTBEAT:
+            await asyncio.Event().wait()
+
+    response = EventStreamResponse(channel.stream(), heartbeat=0.02, slowest=0.05)
+    await response({}, stays, send)
+    assert not response.complete
+    assert channel.readers == 0
+
+
+async def test_who_reads_a_long_past_without_ever_waiting_leaves_time_for_others() -> None:
+    channel = await channel_of(MemoryEventLog(), ["w" * 50_000] * 100)
+    others = 0
+
+    async def send(message: Any) -> None:
+        del message
+
+    async def other() -> None:
+        nonlocal others
+        while True:
+            others += 1
+            await asyncio.sleep(0)
+
+    beside = asyncio.create_task(other())
+    await EventStreamResponse(channel.stream())({}, stays, send)
+    beside.cancel()
+    assert others > 10
 
 
 # ── Clocks ──

@@ -295,6 +295,8 @@ class Channel:
             return
         floor = self._committed + 1
         if not self._backend.durable:
+            if tail[0].id >= self._turn_start and not self.full:
+                return  # a long turn stays whole, whoever reads
             floor = min([self._turn_start, *(stream.position + 1 for stream in self._streams)])
         horizon = time.time() - keep.max_age
         while tail and tail[0].id < floor and (len(tail) > keep.max_events or tail[0].at < horizon or self.full):
@@ -341,12 +343,15 @@ class ChannelStream:
 
     async def page(self) -> list[Recorded]:
         """All events that are there now, waiting for at least one; empty at the end."""
-        try:
-            first = await anext(self)
-        except StopAsyncIteration:
-            return []
-        found = [first, *self._page]
-        self._page.clear()
+        if self._page:
+            found = list(self._page)
+            self._page.clear()
+        else:
+            taken = await self._channel.take(self.position, self)
+            if taken is None or self.closed:
+                self.close()
+                return []
+            found = taken
         self.position = found[-1].id
         self._channel.advanced()
         return found

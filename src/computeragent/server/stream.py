@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import suppress
 from typing import Protocol
 
@@ -20,6 +21,7 @@ SLOWEST = 60.0
 """Seconds that a client may take for one write; after that it is cut off, and resumes from where it was."""
 LARGEST_WRITE = 256 * 1024
 """Bytes that are written at once: what a client that is behind holds here, and what `SLOWEST` is for."""
+_SMALL = 64 * 1024  # bytes that are written without a thought for others
 _HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no", "connection": "keep-alive"}
 _log = Logger("stream")
 
@@ -62,55 +64,94 @@ class EventStreamResponse(Response):
         self.complete = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the whole stream; returns when it has ended or the client has gone."""
+        """Send the whole stream; returns when it has ended, or the client has gone or is cut off."""
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        writer = _Writer(send, self._heartbeat, self._slowest)
         gone = asyncio.ensure_future(_gone(receive))
-        sending = asyncio.ensure_future(self._send_all(send))
+        sending = asyncio.ensure_future(self._send_all(writer))
         try:
-            await asyncio.wait({gone, sending}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({gone, sending, writer.stuck}, return_when=asyncio.FIRST_COMPLETED)
             if sending.done():
                 sending.result()
+            elif writer.stuck.done():
+                _log.info("slow_client_cut", after=self._stream.position)
         finally:
+            gone.cancel()
+            sending.cancel()  # before its stream is closed, which it would take for the end
+            writer.close()
             self._stream.close()
             for task in (gone, sending):
-                task.cancel()
                 with suppress(asyncio.CancelledError, Exception):
                     await task
 
-    async def _send_all(self, send: Send) -> None:
-        waiting: asyncio.Task[bytes | None] | None = None
+    async def _send_all(self, writer: _Writer) -> None:
         try:
-            while True:
-                waiting = waiting or asyncio.ensure_future(self._next())
-                done, _ = await asyncio.wait({waiting}, timeout=self._heartbeat)
-                body: bytes | None = HEARTBEAT
-                if done:
-                    body, waiting = waiting.result(), None
-                if body is None:
-                    break
+            while page := await self._stream.page():
+                body = b"".join(
+                    [encode_frame(one.event.kind, one.id if one.id >= 0 else None, one.data) for one in page]
+                )
+                if len(body) <= _SMALL:
+                    await writer.write(body)
+                    continue
                 for start in range(0, len(body), LARGEST_WRITE):
-                    part = body if len(body) <= LARGEST_WRITE else body[start : start + LARGEST_WRITE]
-                    async with asyncio.timeout(self._slowest):
-                        await send({"type": "http.response.body", "body": part, "more_body": True})
-        except TimeoutError:
-            _log.info("slow_client_cut", after=self._stream.position)
-            return
-        finally:
-            if waiting is not None:
-                waiting.cancel()
-        self.complete = True
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def _next(self) -> bytes | None:
-        """The frames of all events that are there now, at least one; None at the end."""
-        try:
-            page = await self._stream.page()
+                    await writer.write(body[start : start + LARGEST_WRITE])
+                    await asyncio.sleep(0)  # who reads a long past must not hold up others
         except ComputerAgentError as error:
             _log.warn("log_broke", error=error.message)
-            return None
-        if not page:
-            return None
-        return b"".join(encode_frame(one.event.kind, one.id if one.id >= 0 else None, one.data) for one in page)
+        self.complete = True
+        await writer.write(b"", more=False)
+
+
+class _Writer:
+    """Writes bodies one after the other: what it is given, and a heartbeat where that is nothing for long.
+
+    One timer looks after both, since a task or a timer for each event would cost more than the event.
+    """
+
+    def __init__(self, send: Send, heartbeat: float, slowest: float) -> None:
+        self._send = send
+        self._heartbeat = heartbeat
+        self._slowest = slowest
+        self._free = asyncio.Lock()
+        self._busy = False
+        self._since = time.monotonic()  # when the write that is under way began, or the last one ended
+        self._longest = min(heartbeat, slowest)
+        self._loop = asyncio.get_running_loop()
+        self._beat: asyncio.Task[None] | None = None
+        self._timer = self._loop.call_later(self._longest, self._look)
+        self.stuck: asyncio.Future[None] = self._loop.create_future()
+        """Done when the client has not taken a write for too long."""
+
+    async def write(self, body: bytes, *, more: bool = True) -> None:
+        """Write, when what is under way is written."""
+        async with self._free:
+            self._busy, self._since = True, time.monotonic()
+            try:
+                await self._send({"type": "http.response.body", "body": body, "more_body": more})
+            finally:
+                self._busy, self._since = False, time.monotonic()
+
+    def close(self) -> None:
+        """Write nothing more by itself."""
+        self._timer.cancel()
+        self.stuck.cancel()
+        if self._beat is not None:
+            self._beat.cancel()
+
+    def _look(self) -> None:
+        silent = time.monotonic() - self._since
+        wait = (self._slowest if self._busy else self._heartbeat) - silent
+        if wait <= 0 and self._busy:
+            self.stuck.set_result(None)
+            return
+        if wait <= 0:
+            self._beat = self._loop.create_task(self._say_something())
+            wait = self._heartbeat
+        self._timer = self._loop.call_later(min(wait, self._longest), self._look)
+
+    async def _say_something(self) -> None:
+        with suppress(OSError):  # the client has gone, which is told elsewhere
+            await self.write(HEARTBEAT)
 
 
 def resume_point(header: str | None, query: str | None) -> int | None:
