@@ -15,6 +15,7 @@ from posixpath import normpath
 import httpx2
 import uvicorn
 from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from computeragent.credentials import KEY_HEADERS, Route
 from computeragent.logs import Logger
@@ -25,6 +26,8 @@ _HOP_BY_HOP = frozenset(
     | {"transfer-encoding", "upgrade", "host", "expect"}
 )
 _CONNECT = 15.0
+_CONNECTIONS = 256
+"""Those of one sandbox to one relay, each an open file of this process's; more are closed at once."""
 _log = Logger("relay")
 
 
@@ -84,6 +87,7 @@ class Relay:
         self._forward = Forward(route)
         config = uvicorn.Config(self._forward, interface="asgi3", lifespan="off", log_config=None, access_log=False)
         config.proxy_headers, config.timeout_graceful_shutdown = False, 1
+        config.http, config.backlog = _Bounded, 64  # as many are accepted before any of them is looked at
         self._server = GuestServer(config)
         self._serving: asyncio.Task[None] | None = None
 
@@ -98,6 +102,16 @@ class Relay:
             await asyncio.gather(self._serving, return_exceptions=True)
         self._listener.close()
         await self._forward.close()
+
+
+class _Bounded(H11Protocol):
+    """A connection, which is closed where there are too many."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Begin, or end at once."""
+        super().connection_made(transport)
+        if len(self.connections) > _CONNECTIONS:
+            transport.abort()
 
 
 def _named(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
