@@ -115,6 +115,17 @@ async def test_a_deleted_session_leaves_no_folder(tmp_path: Path, state_folder: 
         assert not folders(state_folder, session)
 
 
+async def test_deleting_a_session_of_an_earlier_server_frees_its_folder(tmp_path: Path, state_folder: Path) -> None:
+    database = tmp_path / "log.db"
+    async with serving(tmp_path, log=SharedSqliteEventLog(database)) as server:
+        session = await server.open([{"text": "x"}])
+    assert folders(state_folder, session)
+    async with serving(tmp_path, log=SharedSqliteEventLog(database)) as server:
+        assert (await server.client.delete(f"/v1/sessions/{session}")).json() == {"ok": True}
+        assert not folders(state_folder, session)
+        assert (await server.client.get(f"/v1/sessions/{session}")).status_code == 404
+
+
 async def test_folders_and_databases_of_the_server_are_for_whoever_runs_it(tmp_path: Path) -> None:
     (tmp_path / "agent").mkdir()
 

@@ -69,6 +69,10 @@ class Held(Protocol):
         """Let go of one that went on elsewhere."""
         ...
 
+    async def free(self, session_id: str, principal: Principal) -> None:
+        """Remove the folder that a session of an earlier server has left here."""
+        ...
+
 
 class Replicas:
     """What a server says to the others through the log, and what it does for those that are gone."""
@@ -221,7 +225,7 @@ class Elsewhere:
                 if entry is None or entry.address or entry.held_alive:
                     raise
                 entry = await self._ended(entry)
-        return await self._without_server(entry, request.method, rest)
+        return await self._without_server(entry, request.method, rest, principal)
 
     async def _ended(self, entry: Entry) -> Entry:
         """A session after its abandoned run was ended."""
@@ -230,12 +234,13 @@ class Elsewhere:
             entry = await self._log.look_up(entry.session_id) or entry
         return entry
 
-    async def _without_server(self, entry: Entry, method: str, rest: str) -> Response | None:
+    async def _without_server(self, entry: Entry, method: str, rest: str, principal: Principal) -> Response | None:
         """What can be done with a session whose run is over, and whose server is gone."""
         if entry.summary.live:
             return None  # it is just being opened here; nobody has been told of it yet
         name = entry.session_id
         if (method, rest) == ("DELETE", ""):
+            await self._held.free(name, principal)
             await self._replicas.deleted(name)
             return json_response(Ok())
         if rest.startswith("/fs/"):

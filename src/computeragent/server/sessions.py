@@ -217,6 +217,12 @@ class Sessions:
         if self.has(session_id) and not self.runs(session_id):
             await self._held.pop(session_id).session.close()
 
+    async def free(self, session_id: str, principal: Principal) -> None:
+        """Remove the folder that a session of an earlier server has left here."""
+        async with self._door(session_id):
+            if not self.has(session_id):
+                await self.harness.forget(session_id, _project(principal))
+
     async def _forget(self, held: Held) -> None:
         """Delete a session: its events, and what only it had."""
         await self._let_go(held, delete=True)
