@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from computeragent import plugins
+from computeragent.identity.sources import fetch
 from computeragent.protocol_types import SubstrateHandle
 from computeragent.substrates import LocalSubstrate
 
@@ -256,6 +257,29 @@ async def test_deleting_a_sandbox_in_the_middle_of_its_boot_ends_it(state_folder
     finally:
         plugins.substrates._registered.pop("slow")
         plugins.substrates._made.pop("slow", None)
+
+
+async def test_deleting_a_sandbox_whose_files_are_being_fetched_leaves_none(
+    state_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow_fetch(*what: Any, **how: Any) -> Any:
+        begun.set()
+        await go_on.wait()
+        return await fetch(*what, **how)
+
+    monkeypatch.setattr("computeragent.server.sandboxes.sandbox.fetch", slow_fetch)
+    async with serving() as server:
+        sandbox = (await server.open())["sandboxId"]
+        looking = asyncio.create_task(server.get(f"/sandboxes/{sandbox}/workdir"))
+        await begun.wait()
+        disposing = asyncio.create_task(server.delete(f"/sandboxes/{sandbox}"))
+        await asyncio.sleep(0.1)
+        go_on.set()
+        await disposing
+        assert (await looking)["entries"] == []
+        assert folders(state_folder) == []
 
 
 async def test_stopping_the_server_ends_and_saves_what_is_there(state_folder: Path) -> None:

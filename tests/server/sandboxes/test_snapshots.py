@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 import os
 import socket
 import tarfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -245,6 +247,59 @@ async def test_a_restore_in_place_takes_back_what_was_done_since() -> None:
         other = body | {"runtime": "local", "policy": {"kind": "srs"}}
         await server.error("POST", "/sandboxes/restore", 400, json=other)
         await server.error("POST", "/sandboxes/restore", 404, json=body | {"target": "sbx_none"})
+
+
+@pytest.mark.anyio
+async def test_a_snapshot_is_whole_though_its_sandbox_is_deleted_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go_on, pack = threading.Event(), threading.Event(), archive.pack
+
+    def slow_pack(*what: Any) -> archive.Packed:
+        begun.set()
+        go_on.wait(10)
+        return pack(*what)
+
+    monkeypatch.setattr(archive, "pack", slow_pack)
+    async with serving() as server:
+        sandbox = (await server.open([WRITE]))["sandboxId"]
+        await server.chat(sandbox)
+        taking = asyncio.create_task(server.post(f"/sandboxes/{sandbox}/snapshot"))
+        await asyncio.to_thread(begun.wait, 10)
+        disposing = asyncio.create_task(server.delete(f"/sandboxes/{sandbox}"))
+        await asyncio.sleep(0.1)
+        go_on.set()
+        assert (await disposing)["ok"]
+        taken = await taking
+        assert taken["fileCount"] == 2
+        restored = await server.post("/sandboxes/restore", {"snapshotId": taken["snapshotId"]}, 201)
+        path = f"/sandboxes/{restored['sandboxId']}/artifact"
+        assert await server.get(path, params={"path": "notes.txt"}) == b"hello"
+
+
+@pytest.mark.anyio
+async def test_a_sandbox_that_is_deleted_while_it_is_restored_is_gone(
+    state_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on, unpack = threading.Event(), threading.Event(), archive.unpack
+
+    def slow_unpack(*what: Any) -> None:
+        begun.set()
+        go_on.wait(10)
+        unpack(*what)
+
+    async with serving() as server:
+        sandbox = (await server.open([WRITE]))["sandboxId"]
+        await server.chat(sandbox)
+        snapshot = (await server.post(f"/sandboxes/{sandbox}/snapshot"))["snapshotId"]
+        monkeypatch.setattr(archive, "unpack", slow_unpack)
+        body = {"snapshotId": snapshot, "target": sandbox}
+        restoring = asyncio.create_task(server.error("POST", "/sandboxes/restore", 410, json=body))
+        await asyncio.to_thread(begun.wait, 10)
+        disposing = asyncio.create_task(server.delete(f"/sandboxes/{sandbox}"))
+        await asyncio.sleep(0.1)
+        go_on.set()
+        assert (await restoring)["state"] == "disposed"
+        await disposing
+        assert folders(state_folder) == []
 
 
 @pytest.mark.anyio

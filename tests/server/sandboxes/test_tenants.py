@@ -226,3 +226,10 @@ async def test_another_token_is_another_tenant_on_disk(server: Server, bob: Serv
     await other.client.aclose()
     assert len(folders(state_folder)) == 2
     assert all(path.stat().st_mode & 0o077 == 0 for path in state_folder.glob("sandboxes/*"))
+
+
+async def test_a_secret_that_begins_with_another_is_hidden_whole(server: Server) -> None:
+    envs = {"SHORT": "a-secret-value", "LONG": "a-secret-value-and-its-tail"}
+    sandbox = await server.open(envs=envs, agentName="runs with a-secret-value-and-its-tail")
+    config = (await server.get(f"/sandboxes/{sandbox['sandboxId']}"))["config"]
+    assert config["agentName"] == "runs with [redacted]"

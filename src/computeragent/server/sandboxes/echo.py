@@ -59,7 +59,7 @@ def echoed(body: AgentRequest, source: IdentitySource, secrets: Iterable[str]) -
     if auto_save is not None:
         shown["autoSave"] = {"stateStore": shown_store(auto_save.state_store)}
     present = {name: value for name, value in shown.items() if value is not None}
-    return cast("dict[str, Any]", _by_value(present, list(secrets)))
+    return cast("dict[str, Any]", _by_value(present, sorted(secrets, key=len, reverse=True)))
 
 
 def shown_store(store: StoreConfig) -> dict[str, Any]:

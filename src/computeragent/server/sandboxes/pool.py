@@ -93,6 +93,8 @@ class Pool:
 
     async def _disposed(self, sandbox: Sandbox, phase: SandboxPhase, *, save: bool) -> str | Literal[False]:
         saved: str | Literal[False] = False
+        async with sandbox.at_work:
+            pass  # a snapshot or a restore under way comes to its end first
         try:
             await sandbox.stop()
             if save and sandbox.auto_save is not None:

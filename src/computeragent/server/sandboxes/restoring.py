@@ -81,12 +81,15 @@ class Restoring:
         )
         sandbox.restoring = True
         try:
-            await self._snapshots.fill(sandbox, body.state_store, record)
+            async with sandbox.at_work:
+                await self._snapshots.fill(sandbox, body.state_store, record)
         except BaseException:
             sandbox.restoring = False
             await self._pool.dispose(sandbox, save=False)
             raise
         sandbox.restoring = False
+        if sandbox.ended is not None:
+            raise sandbox.gone_error()
         opened = sandbox.opened(restored=True, from_snapshot_id=record.snapshot_id, missing=missing)
         return json_response(opened, 201)
 
@@ -130,10 +133,13 @@ class Restoring:
         sandbox.require_idle()
         sandbox.restoring = True
         try:
-            await sandbox.stop()
-            await self._snapshots.fill(sandbox, body.state_store, record)
+            async with sandbox.at_work:
+                await sandbox.stop()
+                await self._snapshots.fill(sandbox, body.state_store, record)
         finally:
             sandbox.restoring = False
+        if sandbox.ended is not None:
+            raise sandbox.gone_error()
         order = sandbox.order
         if body.envs:
             sandbox.order = replace(

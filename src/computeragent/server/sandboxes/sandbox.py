@@ -81,8 +81,9 @@ class Sandbox:
         self.gone = asyncio.Event()
         self.session: LocalSession | None = None
         self._harness = order.tenant.harness(order.runtime)
-        self._prepared: Path | None = None
-        self._preparing = asyncio.Lock()
+        self.at_work = asyncio.Lock()  # held while its files are packed or replaced; its end waits for that
+        self._preparing: asyncio.Task[Path] | None = None
+        self._closed = False
         self._read_to: int | None = None
         self._following: set[asyncio.Task[None]] = set()
 
@@ -180,19 +181,33 @@ class Sandbox:
         return self.session.files if self.session is not None else LocalWorkspace(await self.prepare())
 
     async def prepare(self) -> Path:
-        """Bring the source to disk with its attachments, once. Raises what fetching raises."""
-        async with self._preparing:
-            if self._prepared is None:
-                order = self.order
-                fetched = await fetch(
-                    order.source,
-                    into=order.tenant.work / self.session_id / "source",
-                    git_credentials=order.git_credentials,
-                    envs=order.envs,
-                )
-                await _write(LocalWorkspace(fetched.path), order.attachments)
-                self._prepared = fetched.path
-            return self._prepared
+        """Bring the source to disk with its attachments, once. Raises what fetching raises, and `GoneError`."""
+        if self._closed:
+            raise self.gone_error()
+        if self._preparing is None:
+            self._preparing = asyncio.create_task(self._prepare(), name=f"files of {self.id}")
+        preparing = self._preparing
+        try:
+            return await asyncio.shield(preparing)
+        except asyncio.CancelledError:
+            if preparing.cancelled() and self._closed:
+                raise self.gone_error() from None
+            raise
+        except Exception:
+            if self._preparing is preparing:
+                self._preparing = None  # to be tried again
+            raise
+
+    async def _prepare(self) -> Path:
+        order = self.order
+        fetched = await fetch(
+            order.source,
+            into=order.tenant.work / self.session_id / "source",
+            git_credentials=order.git_credentials,
+            envs=order.envs,
+        )
+        await _write(LocalWorkspace(fetched.path), order.attachments)
+        return fetched.path
 
     async def attach(self, attachments: Sequence[Attachment]) -> None:
         """Write the files of a chat. Raises `AttachmentError`."""
@@ -313,8 +328,12 @@ class Sandbox:
 
     async def close(self) -> None:
         """End everything, and delete the files."""
+        self._closed = True
         try:
             await self.stop()
+            if self._preparing is not None:
+                self._preparing.cancel()
+                await asyncio.gather(self._preparing, return_exceptions=True)
             await self._harness.close()
         finally:
             await self.order.tenant.forget(self.session_id, transcript=self.order.store is None)

@@ -76,7 +76,8 @@ class Snapshots:
         try:
             if snapshot_id is not None:
                 await self._require_new(store, sandbox.order.owner.id, chosen)
-            return await self._taken(sandbox, store, chosen)
+            async with sandbox.at_work:
+                return await self._taken(sandbox, store, chosen)
         finally:
             sandbox.snapshotting = False
 
