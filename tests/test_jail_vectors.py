@@ -422,8 +422,7 @@ async def test_no_attachment_is_written_outside(repository: str, state_folder: P
         with pytest.raises(ComputerAgentError):
             await harness.open(_with(request, attachments=[Attachment(path=path, content="x")], session_id="one"))
     assert seen(outside) == before
-    names = {each.name for each in (state_folder / "work").iterdir()}
-    assert names == {"one"}
+    assert list((state_folder / "work").iterdir()) == []  # nothing is left of what could not be opened
     assert not any(each.name in {"secret.txt", "new.txt"} for each in (state_folder / "work").rglob("*"))
     fine = [Attachment(path=path, content=path) for path in FINE]
     session = await harness.open(_with(request, attachments=fine, session_id="two"))

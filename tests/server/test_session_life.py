@@ -45,6 +45,18 @@ async def test_of_many_that_come_at_once_no_more_are_taken_than_there_may_be(tmp
         assert len((await server.client.get("/v1/sessions")).json()["sessions"]) == 5
 
 
+async def test_an_opening_that_fails_leaves_no_files_and_takes_none_away(tmp_path: Path, state_folder: Path) -> None:
+    async with serving(tmp_path) as server:
+        wrong = server.body(attachments=[{"path": "../x", "content": ""}], streamingInput=True, sessionId="s")
+        assert (await server.client.post("/v1/sessions", json=wrong)).status_code == 400
+        assert not folders(state_folder, "s")
+        await server.open(sessionId="s")
+        await server.client.put("/v1/sessions/s/fs/file?path=kept.txt", content=b"kept")
+        await server.client.post("/v1/sessions/s/cancel")
+        assert (await server.client.post("/v1/sessions", json=wrong)).status_code == 400
+        assert (await server.client.get("/v1/sessions/s/fs/file?path=kept.txt")).content == b"kept"
+
+
 async def test_an_opening_that_fails_takes_no_place(tmp_path: Path) -> None:
     async with serving(tmp_path, max_sessions=1) as server:
         for _ in range(3):

@@ -114,9 +114,12 @@ class LocalHarness:
         if previous is not None and previous.ended is not None:
             await previous.wait()
         channel = await self.log.open(session_id)
+        is_new = not self._folder(session_id, request.project_key).exists()
         try:
             session = await self._start(request, engine, loader, store, channel)
         except BaseException:
+            if is_new:
+                await self.forget(session_id, request.project_key)
             await self.log.release(channel)
             raise
         self._sessions[session_id] = session
