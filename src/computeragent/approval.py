@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import select
 import sys
 import termios
@@ -15,8 +14,8 @@ from typing import Any, Literal, TextIO, cast
 import msgspec
 
 from computeragent.errors import ValidationError
-from computeragent.harness.permissions import parse_decision
 from computeragent.logs import Logger
+from computeragent.policy.answers import called
 from computeragent.protocol_types import PermissionRequest, ToolCallback
 from computeragent.wire.encoding import from_json, to_json
 from computeragent.wire.requests import PermissionDecision
@@ -156,14 +155,7 @@ async def default_answer(request: PermissionRequest, callback: ToolCallback | No
     word and except calls of risk class `destructive`.
     """
     if callback is not None:
-        try:
-            answer: Any = callback(request)
-            if inspect.isawaitable(answer):
-                answer = await answer
-            return parse_decision(answer), "callback"
-        except Exception as error:  # noqa: BLE001 - a failing callback denies
-            _log.error("on_tool_call_failed", tool=request.tool_name, error=repr(error))
-            return PermissionDecision(decision="deny", reason=f"on_tool_call failed: {type(error).__name__}"), "fault"
+        return await called(callback, request)
     if request.policy is not None:
         return PermissionDecision(decision="deny", reason="the policy asks, and nobody answers"), "default"
     if request.risk == "destructive":

@@ -11,8 +11,8 @@ from typing import Any, Protocol, cast
 from computeragent.chat_input import ChatInput, as_message, normalise
 from computeragent.chat_result import ChatResult, error_of, failure_of
 from computeragent.errors import TurnFailedError, UnknownCallError
-from computeragent.harness.permissions import parse_decision
 from computeragent.logs import Logger
+from computeragent.policy.answers import parse_decision
 from computeragent.protocol_types import EventStream, PermissionRequest, Session
 from computeragent.wire.events import (
     CaPermissionDecision,

@@ -9,6 +9,7 @@ import claude_agent_sdk
 from claude_agent_sdk import ClaudeAgentOptions, Message, Transport
 
 from computeragent.claude.beside import beside
+from computeragent.claude.gated import gated
 from computeragent.claude.tap import Tap
 from computeragent.logs import Logger
 
@@ -18,7 +19,8 @@ _log = Logger("client")
 class ClaudeSDKClient(claude_agent_sdk.ClaudeSDKClient):
     """Upstream's client, with the same methods, messages and errors, told to the process's telemetry pipeline as well.
 
-    A session in telemetry lasts from `connect` to `disconnect`. When an enforcing guard stops it, the turn under way
+    Where `can_use_tool` is a `PolicyToolAuthorizer`, it decides every tool call, in every permission mode. A session in
+    telemetry lasts from `connect` to `disconnect`. When an enforcing guard stops it, the turn under way
     is interrupted, and the next `query` raises `GuardrailError`.
     """
 
@@ -32,14 +34,18 @@ class ClaudeSDKClient(claude_agent_sdk.ClaudeSDKClient):
         """Connect, as upstream does; the session begins."""
         if self._tap is not None:  # connected anew without a disconnect
             self._tap.end(cancelled=True)
-        tap = self._tap = Tap.open(self.options, prompt)
-        if tap is None:
-            await super().connect(prompt)
-            return
         own = self.options
+        tap = self._tap = Tap.open(own, prompt)
+        if tap is None:
+            try:
+                self.options = gated(own) or own
+                await super().connect(prompt)
+            finally:
+                self.options = own
+            return
         self._connecting, self._interrupted = True, False
         try:
-            self.options = tap.options() or own
+            self.options = gated(tap.options(), tap) or own
             with tap.span():
                 await super().connect(tap.watched(prompt))
         except Exception as error:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import claude_agent_sdk
 
+from computeragent.claude.gated import gated
 from computeragent.claude.tap import Tap
 
 if TYPE_CHECKING:
@@ -23,12 +24,13 @@ async def query(
     """Ask Claude once and get its messages as they come: upstream's `query`, with the same arguments, messages and
     errors, told to the process's telemetry pipeline as well.
 
-    Where the pipeline has nobody to tell, this is upstream's stream and nothing else. Raises `GuardrailError` after a
-    message that made an enforcing guard stop the run, besides what upstream raises.
+    Where `can_use_tool` is a `PolicyToolAuthorizer`, it decides every tool call, in every permission mode. Where the
+    pipeline has nobody to tell and there is no such policy, this is upstream's stream and nothing else. Raises
+    `GuardrailError` after a message that made an enforcing guard stop the run, besides what upstream raises.
     """
     tap = Tap.open(options, prompt)
     if tap is None:
-        plain = _upstream()(prompt=prompt, options=options, transport=transport)
+        plain = _upstream()(prompt=prompt, options=gated(options), transport=transport)
         try:
             async for message in plain:
                 yield message
@@ -38,7 +40,7 @@ async def query(
     watched: Any = tap.watched(prompt)
     stream: AsyncIterator[Message] | None = None
     try:
-        stream = aiter(_upstream()(prompt=watched, options=tap.options(), transport=transport))
+        stream = aiter(_upstream()(prompt=watched, options=gated(tap.options(), tap), transport=transport))
         with tap.span():  # upstream connects in here, and hands the span on to the CLI
             first = await anext(stream, None)
         if first is not None:

@@ -23,10 +23,12 @@ from computeragent.telemetry.event import TelemetryEvent, new_session_id
 from computeragent.telemetry.faults import said
 from computeragent.telemetry.pipeline import Pipeline
 from computeragent.telemetry.protocols import Trip
+from computeragent.telemetry.recorded import decision_payload
 from computeragent.telemetry.seen import from_upstream, read_block
 from computeragent.telemetry.steps import Step
 from computeragent.telemetry.story import Story
 from computeragent.telemetry.trace_context import current_parent, ids_of, span_as_current
+from computeragent.wire.events import CaPermissionDecision
 
 if TYPE_CHECKING:
     from claude_agent_sdk import ClaudeAgentOptions
@@ -90,6 +92,12 @@ class Tap:
         parent = self._parent if event_id is not None else current_parent() or self._parent
         tell = partial(self._story.prompt, text=text, event_id=event_id, parent=parent)
         self._pipeline.offer(Step(time.time_ns(), tell, vital=True, source=text))
+
+    def decided(self, event: CaPermissionDecision) -> None:
+        """A policy has judged a call."""
+        if not self.ended:
+            tell = partial(self._story.decision, payload=decision_payload(event))
+            self._pipeline.offer(Step(time.time_ns(), tell, vital=True))
 
     def watched(self, prompt: Prompt) -> Prompt:
         """The prompt to pass on: a text as it is, a stream as one that tells what goes through it."""

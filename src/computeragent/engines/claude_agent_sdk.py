@@ -117,12 +117,12 @@ class _Run:
     async def _sdk_options(self) -> ClaudeAgentOptions:
         chosen = confine(dict(self._options), trusted=self._ctx.trusted)
         mode = chosen.get("permission_mode")
-        if mode == "bypassPermissions" and _is_unsandboxed_root(self._process.stated):
+        if mode == "bypassPermissions" and (self._ctx.strict or _is_unsandboxed_root(self._process.stated)):
             # The CLI refuses this mode to root. Asked mode with the gate's own answers is the same thing.
             mode = chosen["permission_mode"] = "default"
-        elif mode == "bypassPermissions" and self._ctx.strict:
-            _log.warn("bypass_is_gated", hint="permission_mode bypassPermissions bypasses no policy")
-        if mode not in _UNASKED_MODES or (mode == "bypassPermissions" and self._ctx.strict):
+            if self._ctx.strict:
+                _log.warn("bypass_is_gated", hint="permission_mode bypassPermissions bypasses no policy")
+        if mode not in _UNASKED_MODES:
             # The gate has decided already; a list of tools that pass unasked would only hide calls from it.
             chosen.pop("allowed_tools", None)
             chosen["can_use_tool"] = self._gate.answer

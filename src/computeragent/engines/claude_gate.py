@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -41,11 +41,15 @@ _HOOK_MARGIN = 5.0  # seconds that the hook outlives the chain's own time limit
 class Gate:
     """A hook before every tool, and a `can_use_tool` callback that repeats its answer.
 
-    With `strict` the callback sees every call as it will run, after all hooks.
+    With `strict` the callback sees every call as it will run, after all hooks. With `interrupts` a denial ends
+    the turn. `waved` are tools that pass where the judge has no opinion: whole names, ``mcp__server`` for all of a
+    server's, ``*`` for all.
     """
 
-    def __init__(self, judge: Judge, *, strict: bool) -> None:
+    def __init__(self, judge: Judge, *, strict: bool, interrupts: bool = False, waved: Sequence[str] = ()) -> None:
         self._judge = judge
+        self._waved = waved
+        self._interrupts = interrupts
         self._strict = strict
         self._decided: dict[str, tuple[Json, PermissionDecision | None]] = {}
         self._planning = False
@@ -72,14 +76,16 @@ class Gate:
         self._planning = mode == "plan"
         asked = dict(hook.get("tool_input") or {})
         decision = await self._ask(call_id or new_id("call"), str(hook["tool_name"]), asked)
-        if decision is None:
-            return {}
         output: Json = {}
-        if decision.decision == "deny":
+        if decision is None:
+            output = {"permissionDecision": "allow"} if self._waves(str(hook["tool_name"])) else {}
+        elif decision.decision == "deny" and self._interrupts and mode not in _FINAL_ELSEWHERE:
+            output = {"permissionDecision": "ask"}  # a hook cannot end the turn, the callback can
+        elif decision.decision == "deny":
             output = {"permissionDecision": "deny", "permissionDecisionReason": decision.reason or "denied"}
         elif decision.decision == "modify":
             output = {"updatedInput": decision.input}
-        if self._strict and decision.decision != "deny" and mode not in _FINAL_ELSEWHERE:
+        if self._strict and decision is not None and decision.decision != "deny" and mode not in _FINAL_ELSEWHERE:
             output["permissionDecision"] = "ask"
         return {"hookSpecificOutput": {"hookEventName": "PreToolUse", **output}} if output else {}
 
@@ -98,10 +104,15 @@ class Gate:
         if decision is None:
             return PermissionResultDeny(message="nobody has allowed this call")
         if decision.decision == "deny":
-            return PermissionResultDeny(message=decision.reason or "denied")
+            return PermissionResultDeny(message=decision.reason or "denied", interrupt=self._interrupts)
         if self._planning and tool not in _IN_PLAN_MODE:
             return PermissionResultDeny(message="in plan mode nothing is changed before the plan is accepted")
         return PermissionResultAllow(updated_input=decision.input or tool_input)
+
+    def _waves(self, tool: str) -> bool:
+        return any(
+            each in {"*", tool} or tool.startswith(f"{each.removesuffix('*').rstrip('_')}__") for each in self._waved
+        )
 
     async def _ask(self, call_id: str, tool: str, tool_input: Json) -> PermissionDecision | None:
         decision = await self._judge(PermissionRequest(call_id, tool, tool_input))

@@ -7,21 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
-import msgspec
-
-from computeragent.errors import UnknownCallError, ValidationError
+from computeragent.errors import UnknownCallError
 from computeragent.logs import Logger
-from computeragent.policy.review import review
+from computeragent.policy.answers import parse_decision
+from computeragent.policy.review import decision_event, review
 from computeragent.policy.risk import classify
 from computeragent.protocol_types import PermissionRequest, PolicyDecider, PolicyVerdict
-from computeragent.wire.events import CaPermissionDecision, CaPermissionRequest, HarnessEvent
+from computeragent.wire.events import CaPermissionRequest, HarnessEvent
 from computeragent.wire.requests import PermissionDecision
 
-_SHAPES = 'Answer {"decision": "allow"}, {"decision": "deny", "reason": …} or {"decision": "modify", "input": {…}}.'
 _log = Logger("permissions")
 
 
@@ -131,48 +128,8 @@ class PermissionChain:
             self._pending.pop(request.call_id, None)
 
     def _record(self, request: PermissionRequest, verdict: PolicyVerdict, by: str, asked: float) -> None:
-        modified = verdict.decision == "modify"
         self._emit(
-            CaPermissionDecision(
-                session_id=self._session_id,
-                call_id=request.call_id,
-                decision="deny" if verdict.decision == "deny" else "modify" if modified else "allow",
-                reason=verdict.reason,
-                tool_name=request.tool_name,
-                input=verdict.input if modified else request.input,
-                decided_by=by,
-                engine=verdict.engine,
-                code=verdict.code,
-                rule=verdict.rule,
-                principal=verdict.principal,
-                latency_ms=round((time.perf_counter() - asked) * 1000, 3),
-                turn_index=self._turn(),
+            decision_event(
+                self._session_id, request, verdict, by, seconds=time.perf_counter() - asked, turn_index=self._turn()
             )
         )
-
-
-def parse_decision(answer: Any) -> PermissionDecision:
-    """Read an answer in any of its spellings: a `PermissionDecision`, a dict of that shape, a bool, or upstream's
-    `PermissionResultAllow` and `PermissionResultDeny`. Raises `ValidationError` for anything else.
-    """
-    if isinstance(answer, bool):
-        return PermissionDecision(decision="allow" if answer else "deny")
-    if isinstance(answer, PermissionDecision | Mapping):
-        try:
-            decision = msgspec.convert(_plain(answer), PermissionDecision)
-        except msgspec.ValidationError as error:
-            raise ValidationError(f"not a permission decision: {error}", hint=_SHAPES) from error
-        if decision.decision == "modify" and decision.input is None:
-            raise ValidationError("not a permission decision: modify needs an input", hint=_SHAPES)
-        return decision
-    behavior = getattr(answer, "behavior", None)
-    if behavior == "deny":
-        return PermissionDecision(decision="deny", reason=getattr(answer, "message", None) or None)
-    if behavior == "allow":
-        updated = getattr(answer, "updated_input", None)
-        return PermissionDecision(decision="allow" if updated is None else "modify", input=updated)
-    raise ValidationError(f"not a permission decision: {type(answer).__name__}", hint=_SHAPES)
-
-
-def _plain(answer: Any) -> dict[str, Any]:
-    return msgspec.structs.asdict(answer) if isinstance(answer, PermissionDecision) else dict(answer)

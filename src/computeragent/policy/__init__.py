@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from computeragent.policy.authorizer import PolicyToolAuthorizer
     from computeragent.policy.judge import PolicyJudge
     from computeragent.policy.types import (
         PolicyAction,
@@ -25,6 +26,7 @@ _HOMES = {
     "PolicyPrincipal": "types",
     "PolicyResource": "types",
     "PolicyResult": "types",
+    "PolicyToolAuthorizer": "authorizer",
 }
 __all__ = [
     "PolicyAction",
@@ -35,6 +37,7 @@ __all__ = [
     "PolicyPrincipal",
     "PolicyResource",
     "PolicyResult",
+    "PolicyToolAuthorizer",
 ]
 
 

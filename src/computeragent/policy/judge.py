@@ -6,7 +6,7 @@ import inspect
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -30,6 +30,8 @@ REMEMBERED = 4_096
 _canonical = msgspec.json.Encoder(order="deterministic").encode
 _log = Logger("policy")
 
+_Part = TypeVar("_Part")
+
 Ask = Callable[[PermissionRequest], Any]
 """Finds out a part of the question from the call: sync or async. Raising denies."""
 
@@ -45,7 +47,7 @@ class PolicyJudge:
         self,
         engine: PolicyEngine,
         *,
-        principal: PolicyPrincipal | Ask,
+        principal: PolicyPrincipal | Ask | None = None,
         resource: PolicyResource | Ask | None = None,
         context: dict[str, Any] | Ask | None = None,
     ) -> None:
@@ -58,32 +60,24 @@ class PolicyJudge:
 
     async def __call__(self, request: PermissionRequest) -> PolicyVerdict:
         """Judge one call. Never raises."""
+        return await self.judge(request, self._principal, self._resource, self._context)
+
+    async def judge(self, request: PermissionRequest, principal: Any, resource: Any, context: Any) -> PolicyVerdict:
+        """Judge one call, asked by others than this judge's own. Never raises."""
         try:
-            question = await self._question(request)
+            question = PolicyInput(
+                _typed(await _found(principal, request), PolicyPrincipal),
+                PolicyAction("tool_use", request.tool_name, request.input),
+                _typed(await _found(resource, request), PolicyResource),
+                {"risk": request.risk, **dict(await _found(context, request) or {})},
+            )
         except Exception as error:  # noqa: BLE001 - a question that cannot be asked is a denial
             _log.error("resolver_failed", tool=request.tool_name, error=repr(error))
             reason = f"the policy's question could not be made: {type(error).__name__}"
             return _verdict(denied_by_fault(self.name, "POLICY_RESOLVER", reason), request.input)
-        return await self.verdict(question)
-
-    async def verdict(self, question: PolicyInput) -> PolicyVerdict:
-        """The engine's word on a question, as a verdict. Never raises."""
         result = await self._evaluate(question)
-        verdict = _verdict(result, question.action.tool_input)
+        verdict = _verdict(result, request.input)
         return replace(verdict, engine=verdict.engine or self.name, principal=question.principal.id)
-
-    async def _question(self, request: PermissionRequest) -> PolicyInput:
-        principal = await _found(self._principal, request)
-        resource = await _found(self._resource, request)
-        context = await _found(self._context, request)
-        if not isinstance(principal, PolicyPrincipal) or not isinstance(resource, PolicyResource):
-            raise TypeError("a principal must be a PolicyPrincipal, a resource a PolicyResource")
-        return PolicyInput(
-            principal,
-            PolicyAction("tool_use", request.tool_name, request.input),
-            resource,
-            {"risk": request.risk, **dict(context or {})},
-        )
 
     async def _evaluate(self, question: PolicyInput) -> PolicyResult:
         generation: Hashable | None = getattr(self.engine, "generation", None)
@@ -129,6 +123,12 @@ class _Memory:
         self._answers[key] = answer
         if len(self._answers) > REMEMBERED:
             self._answers.popitem(last=False)
+
+
+def _typed(found: Any, kind: type[_Part]) -> _Part:
+    if not isinstance(found, kind):
+        raise TypeError(f"expected a {kind.__name__}, got {type(found).__name__}")
+    return found
 
 
 async def _found(part: Any, request: PermissionRequest) -> Any:

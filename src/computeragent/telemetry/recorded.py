@@ -68,7 +68,7 @@ class RecordedRun:
             case SdkMessage():
                 told = self._message(at, event)
             case CaPermissionDecision():
-                told = story.decision(at, _decision(event))
+                told = story.decision(at, decision_payload(event))
             case CaSessionEnded():
                 told = story.end(at, cancelled=event.reason == "cancelled", failure=_failure(event))
             case _:
@@ -100,7 +100,8 @@ class RecordedRun:
         return uuid.uuid5(_NAMESPACE, f"{self._story.session_id}/{recorded.id}/{recorded.at}/{index}").hex
 
 
-def _decision(event: CaPermissionDecision) -> dict[str, Any]:
+def decision_payload(event: CaPermissionDecision) -> dict[str, Any]:
+    """A decision as the payload of a ``policy_decision``."""
     fields = {
         "engine": event.engine or event.decided_by,
         "decided_by": event.decided_by,
@@ -112,6 +113,7 @@ def _decision(event: CaPermissionDecision) -> dict[str, Any]:
         "latency_ms": event.latency_ms,
         "tool_name": event.tool_name,
         "tool_use_id": event.call_id,
+        "tool_input": event.input,
     }
     return {key: value for key, value in fields.items() if value is not None}
 

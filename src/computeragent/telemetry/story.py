@@ -16,8 +16,8 @@ Payloads (absent rather than null where upstream does not say):
 - ``usage_snapshot``, one at the end of each turn: model, usage (of the turn), total_cost_usd (of the session), cost_usd
   (of the turn), cost_source (``engine``, ``estimate`` with price_table, or ``unknown``), is_error, subtype, result,
   model_usage, permission_denials, turn_index and upstream's other result fields.
-- ``policy_decision``: engine, decided_by, decision, reason, latency_ms, tool_name, tool_use_id, principal_id, rule,
-  code (of a fault).
+- ``policy_decision``: engine, decided_by, decision, reason, latency_ms, tool_name, tool_use_id, tool_input,
+  principal_id, rule, code (of a fault).
 - ``session_ended``: is_error, subtype, result, num_turns, total_cost_usd, duration_ms, usage (of the session),
   upstream_session_id, error_type, error_message, permission_denials. The subtype is that of the last result, or
   ``no_result``; ``cancelled`` when the caller left before it; ``error``, or the harness's error code; a guard's

@@ -1,0 +1,130 @@
+"""Nothing that a policy forbids is done, whichever way Claude Code comes to do it: proved by what is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from claude_agent_sdk import ClaudeAgentOptions, ResultMessage
+
+from computeragent import ComputerAgent, query
+from computeragent.policy import PolicyDecision, PolicyInput, PolicyPrincipal, PolicyResult, PolicyToolAuthorizer
+from computeragent.testing.models import ModelSimulator, parse_script
+from e2e.gate_cases import CASES, Case
+
+pytestmark = pytest.mark.anyio
+
+each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+
+
+class Forbids:
+    """A policy engine that lets everything pass but the deed, and notes what it was asked."""
+
+    name = "forbids"
+
+    def __init__(self) -> None:
+        self.asked: list[PolicyInput] = []
+        self.denied = 0
+
+    async def evaluate(self, input: PolicyInput) -> PolicyResult:  # noqa: A002
+        self.asked.append(input)
+        text = str(input.action.tool_input)
+        forbidden = "forbidden" in text or "secret" in text or input.action.tool_name == "mcp__doer__do"
+        self.denied += forbidden
+        decision = PolicyDecision.DENY if forbidden else PolicyDecision.ALLOW
+        return PolicyResult(decision, reason="forbidden" if forbidden else "", rule="the-deed", engine=self.name)
+
+    async def aclose(self) -> None:
+        return None
+
+
+class Scene:
+    """A workspace, a secret beside it, and a model that plays a case."""
+
+    def __init__(self, folder: Path, case: Case, model: ModelSimulator) -> None:
+        self.case, self.model, self.folder = case, model, folder
+        self.work = folder / "work"
+        for name in ("work", "config", "home"):
+            (folder / name).mkdir()
+        (folder / "secret.txt").write_text("THE-SECRET-ITSELF")
+        case.prepare(self.work)
+        self.env = model.claude_environment(folder / "config") | {"HOME": str(folder / "home"), "IS_SANDBOX": "1"}
+
+    @property
+    def prompt(self) -> str:
+        return self.case.prompt.replace("SECRET", str(self.folder / "secret.txt"))
+
+    def fields(self, **more: Any) -> dict[str, Any]:
+        return self.case.fields(self.work) | more
+
+    async def done(self) -> bool:
+        """Whether the deed was done; what runs in the background has its time."""
+        if self.case.effect == "secret":
+            return any("THE-SECRET-ITSELF" in str(call.json) for call in self.model.calls)
+        for _ in range(10 if "background" in self.case.name else 1):
+            if (self.work / "forbidden").exists():
+                return True
+            await asyncio.sleep(0.1)
+        return False
+
+
+@asynccontextmanager
+async def scene(tmp_path: Path, case: Case) -> AsyncIterator[Scene]:
+    places = {"WORK": str(tmp_path / "work"), "SECRET": str(tmp_path / "secret.txt")}
+    script = case.script
+    for name, place in places.items():
+        script = script.replace(name, place)
+    async with ModelSimulator(parse_script(script)) as model:
+        yield Scene(tmp_path, case, model)
+
+
+async def drop_in(there: Scene, **more: Any) -> None:
+    """The case by `query`; a background task is given its time to end."""
+    session: dict[str, Any] = {}
+    prompts = ["hello", "again"] if there.case.twice else [there.prompt]
+    for prompt in prompts:
+        options = ClaudeAgentOptions(cwd=str(there.work), env=there.env, **there.fields(**more, **session))
+        async for message in query(prompt=prompt, options=options):
+            if isinstance(message, ResultMessage):
+                session = {"resume": message.session_id}
+
+
+@each_case
+async def test_without_a_policy_the_deed_is_done(case: Case, tmp_path: Path) -> None:
+    async with scene(tmp_path, case) as there:
+        await drop_in(there)
+        assert await there.done()
+
+
+@each_case
+async def test_in_the_drop_in_a_forbidden_deed_leaves_no_trace(case: Case, tmp_path: Path) -> None:
+    forbids = Forbids()
+    authorizer = PolicyToolAuthorizer(engine=forbids, principal_resolver=lambda context: PolicyPrincipal("ann"))
+    async with scene(tmp_path, case) as there:
+        await drop_in(there, can_use_tool=authorizer)
+        assert not await there.done()
+    assert forbids.denied or "disable" in case.closed.lower()
+
+
+@each_case
+async def test_in_the_harness_a_forbidden_deed_leaves_no_trace(case: Case, tmp_path: Path) -> None:
+    forbids = Forbids()
+    async with scene(tmp_path, case) as there:
+        agent: dict[str, Any] = {
+            "source": there.work, "envs": there.env, "options": there.fields(), "policy": forbids,
+            "session_id": "s", "session_store": "file",
+        }  # fmt: skip
+        events: list[Any] = []
+        for prompt in ["hello", "again"] if case.twice else [there.prompt]:
+            async with ComputerAgent(**agent) as made:
+                events += [event async for event in made.chat(prompt)]
+        assert not await there.done()
+    assert [e.payload["subtype"] for e in events if e.kind == "sdk_message" and e.payload["type"] == "result"]
+    assert forbids.denied or case.harness or "disable" in case.closed.lower()
+    denials = [e for e in events if e.kind == "ca_permission_decision" and e.decision == "deny"]
+    assert len(denials) == forbids.denied
+    assert {(e.engine, e.rule, e.reason) for e in denials} <= {("forbids", "the-deed", "forbidden")}
