@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Generator
+from contextlib import contextmanager
 from typing import Any
 
 import claude_agent_sdk
@@ -24,6 +25,8 @@ class ClaudeSDKClient(claude_agent_sdk.ClaudeSDKClient):
     is interrupted, and the next `query` raises `GuardrailError`.
     """
 
+    options: ClaudeAgentOptions
+
     def __init__(self, options: ClaudeAgentOptions | None = None, transport: Transport | None = None) -> None:
         super().__init__(options, transport)
         self._tap: Tap | None = None
@@ -34,19 +37,14 @@ class ClaudeSDKClient(claude_agent_sdk.ClaudeSDKClient):
         """Connect, as upstream does; the session begins."""
         if self._tap is not None:  # connected anew without a disconnect
             self._tap.end(cancelled=True)
-        own = self.options
-        tap = self._tap = Tap.open(own, prompt)
+        tap = self._tap = Tap.open(self.options, prompt)
         if tap is None:
-            try:
-                self.options = gated(own) or own
+            with self._passing(gated(self.options)):
                 await super().connect(prompt)
-            finally:
-                self.options = own
             return
         self._connecting, self._interrupted = True, False
         try:
-            self.options = gated(tap.options(), tap) or own
-            with tap.span():
+            with self._passing(gated(tap.options(), tap)), tap.span():
                 await super().connect(tap.watched(prompt))
         except Exception as error:
             tap.end(error)
@@ -56,7 +54,6 @@ class ClaudeSDKClient(claude_agent_sdk.ClaudeSDKClient):
             raise
         finally:
             self._connecting = False
-            self.options = own
 
     async def query(self, prompt: str | AsyncIterable[dict[str, Any]], session_id: str = "default") -> None:
         """Send a prompt, as upstream does. Raises `GuardrailError` when a guard has stopped the session."""
@@ -100,6 +97,16 @@ class ClaudeSDKClient(claude_agent_sdk.ClaudeSDKClient):
                 self._tap = None
         if tap is not None and not self._connecting:
             await tap.settle()
+
+    @contextmanager
+    def _passing(self, options: ClaudeAgentOptions | None) -> Generator[None]:
+        """Have upstream connect with other options than the caller's own, which are back afterwards."""
+        own = self.options
+        try:
+            self.options = options or own
+            yield
+        finally:
+            self.options = own
 
     async def _stop_turn(self) -> None:
         """A guard tripped: interrupt the turn under way."""
