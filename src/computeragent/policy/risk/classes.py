@@ -1,0 +1,85 @@
+"""The risk class of a tool call: by the tool, and for a shell by what its line would run."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Any, cast
+
+from computeragent.policy.risk.grammar import MAX_LENGTH, parse, parse_argv
+from computeragent.policy.risk.programs import command_risk, highest
+from computeragent.policy.risk.script import Command, Script
+from computeragent.wire.events import Risk
+
+_BY_TOOL: dict[str, Risk] = {
+    "write": "medium",
+    "edit": "medium",
+    "multiedit": "medium",
+    "notebookedit": "medium",
+    "webfetch": "medium",
+    "websearch": "medium",
+    "delete": "high",
+    "rm": "high",
+    "read": "low",
+    "glob": "low",
+    "grep": "low",
+    "ls": "low",
+    "tree": "low",
+    "todowrite": "low",
+}
+SHELLS = frozenset({"bash", "shell", "execute", "run_shell_command", "run_command", "run_terminal_cmd"})
+"""The tools (in small letters) that hand their ``command`` to a shell."""
+
+_FORK_BOMB = re.compile(r"([\w:.]+)\s*\(\)\s*\{[^{}|]*\1\s*\|\s*\1\s*&?[^{}]*\}")
+_LOOSE = re.compile(r"[;&|\n(){}`]|\$\(")
+
+
+def classify(tool_name: str, tool_input: dict[str, Any]) -> Risk:
+    """The risk class of a call: by tool, and for shell commands by the programs that they run.
+
+    An estimate, not a boundary: a sandbox and a policy are what hold.
+    """
+    script = shell_script(tool_name, tool_input)
+    if script is None:
+        return _BY_TOOL.get(tool_name.lower(), "medium")
+    command = tool_input.get("command")
+    return script_risk(command) if isinstance(command, str) else _highest(script)
+
+
+def shell_script(tool_name: str, tool_input: dict[str, Any]) -> Script | None:
+    """What a shell tool would run; None for any other tool."""
+    if tool_name.lower() not in SHELLS:
+        return None
+    command: Any = tool_input.get("command")
+    if isinstance(command, str):
+        return parse(command)
+    if isinstance(command, list):
+        argv = cast("list[Any]", command)
+        if argv and all(isinstance(word, str) for word in argv):
+            return parse_argv(cast("list[str]", argv))
+    return Script((Command(unclear="there is no command"),))
+
+
+@lru_cache(maxsize=512)
+def script_risk(text: str) -> Risk:
+    """The risk class of a shell line: that of its worst command. What cannot be read is at least ``high``."""
+    script = parse(text)
+    risk = _highest(script)
+    if _FORK_BOMB.search(text[:1024]):
+        return "destructive"
+    if script.unclear is None or risk == "destructive":
+        return risk
+    plain = text[:MAX_LENGTH].replace("${IFS}", " ").replace("$IFS", " ")
+    return highest("high", *map(_loosely, _LOOSE.split(plain)[:500]))
+
+
+def _highest(script: Script) -> Risk:
+    return highest(*map(command_risk, script.commands))
+
+
+def _loosely(piece: str) -> Risk:
+    """A piece of a line that could not be read, as if it were a plain command: an estimate errs upwards."""
+    words = re.sub(r"[\"'\\]", "", piece).split()[:200]
+    while words and (re.fullmatch(r"\w+=.*|\$.*|do|then|else|!|eval", words[0]) is not None):
+        words[:1] = words[0].partition("=")[2:] if "=" in words[0] and len(words[0].partition("=")[2]) else []
+    return _highest(parse(" ".join(words))) if words else "low"
