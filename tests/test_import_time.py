@@ -72,3 +72,19 @@ def test_an_unknown_name_is_an_attribute_error():
 
     with pytest.raises(AttributeError, match=r"^module 'computeragent' has no attribute 'Nope'$"):
         computeragent.Nope  # noqa: B018
+
+
+HOST = """
+from computeragent.harness.host import HostHarness
+from computeragent.server import create_harness_server
+from computeragent.substrates import engine_host
+create_harness_server(harness=HostHarness(), allowed_hosts=())
+import computeragent.engines.scripted
+"""
+
+
+def test_an_engine_host_loads_nothing_that_only_the_outside_needs():
+    modules = loaded_by(HOST)
+    assert foreign(modules) & {"httpx2", "yaml", "redis", "rich", "claude_agent_sdk"} == set()
+    outside = ("computeragent.telemetry.pipeline", "computeragent.telemetry.redaction", "computeragent.identity.git")
+    assert not [name for name in modules if name.startswith(outside)]

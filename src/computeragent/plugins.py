@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from importlib import import_module, metadata
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from computeragent.errors import (
     ComputerAgentError,
@@ -23,6 +23,9 @@ from computeragent.errors import (
     UnknownSubstrateError,
 )
 from computeragent.protocol_types import EngineDriver, IdentityLoader, Substrate
+
+if TYPE_CHECKING:
+    from importlib import metadata
 
 _DISTRIBUTION = "computer-agent-py"
 
@@ -90,6 +93,8 @@ class Registry:
             try:
                 return getattr(import_module(module), attribute)
             except ModuleNotFoundError as error:
+                from importlib import metadata
+
                 extras = metadata.metadata(_DISTRIBUTION).get_all("Provides-Extra") or []
                 extra = name if name in extras else "server"
                 hint = f"pip install '{_DISTRIBUTION}[{extra}]'"
@@ -100,6 +105,8 @@ class Registry:
         raise self._unknown(name, self.names())
 
     def _entry_points(self) -> dict[str, metadata.EntryPoint]:
+        from importlib import metadata  # which is slow to import, and needed for what is not built in alone
+
         return {point.name: point for point in metadata.entry_points(group=self._group)}
 
 

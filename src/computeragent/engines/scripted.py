@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import msgspec
-import yaml
 from msgspec import Struct
 
 from computeragent.errors import ComputerAgentError, ScriptError
@@ -72,6 +71,8 @@ def parse_script(source: Any) -> Script:
     """
     name = "script"
     if isinstance(source, (str, Path)):
+        import yaml
+
         name = Path(source).name
         try:
             source = yaml.safe_load(Path(source).read_text("utf-8"))

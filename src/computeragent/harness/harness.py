@@ -19,10 +19,7 @@ from computeragent.errors import UnsupportedRuntimeError, ValidationError
 from computeragent.eventlog import Channel, EventLog, MemoryEventLog
 from computeragent.harness.hosted import HostedEngine
 from computeragent.harness.session import GRACE, LocalSession
-from computeragent.harness.told import RunTelemetry, run_telemetry
 from computeragent.harness.workspace import LocalWorkspace
-from computeragent.identity.loading import default_loader
-from computeragent.identity.sources import Fetched, fetch
 from computeragent.ids import check_session_id, new_id
 from computeragent.logs import Logger
 from computeragent.policy.config import AnyPolicy, SessionPolicy, session_policy, shared_policy
@@ -38,15 +35,16 @@ from computeragent.protocol_types import (
 )
 from computeragent.settings import home
 from computeragent.stores.binding import BoundStore, engine_session_id, resolve_store
-from computeragent.telemetry.audit import AuditSink, audit_pipeline
-from computeragent.telemetry.config import get_pipeline
-from computeragent.telemetry.pipeline import Pipeline
 from computeragent.wire.events import CaSessionEnded
 from computeragent.wire.identity import LocalSource
 from computeragent.wire.requests import Attachment
 
 if TYPE_CHECKING:
+    from computeragent.harness.told import RunTelemetry
+    from computeragent.identity.sources import Fetched
     from computeragent.protocol_types import SessionStore  # at run time this would import the whole SDK
+    from computeragent.telemetry.audit import AuditSink
+    from computeragent.telemetry.pipeline import Pipeline
 
 _log = Logger("harness")
 _GIT_SECRETS = frozenset({"GITHUB_TOKEN", "GIT_TOKEN"})
@@ -95,10 +93,11 @@ class LocalHarness:
         self._library_mode = library_mode
         self._progress = progress
         self._telemetry = telemetry
-        self._audit = audit_pipeline(audit_sinks)
+        self._audit = None if self.hosts else _audit_pipeline(audit_sinks)
         self._grace = grace
         self._work = work
         self._policy = None if policy is None else shared_policy(policy)
+        self._owns_policy = self._policy is not policy
         self._sessions: dict[str, LocalSession] = {}
 
     async def open(self, request: SessionRequest) -> LocalSession:
@@ -138,7 +137,7 @@ class LocalHarness:
         await asyncio.gather(*(session.close() for session in list(self._sessions.values())))
         if self._audit is not None:
             await self._audit.aclose()
-        if isinstance(self._policy, PolicyEngine):
+        if self._owns_policy and isinstance(self._policy, PolicyEngine):
             await self._policy.aclose()
         if self._owns_log:
             await self.log.close()
@@ -151,6 +150,8 @@ class LocalHarness:
         store: SessionStore,
         channel: Channel,
     ) -> LocalSession:
+        from computeragent.harness.told import run_telemetry
+
         end_interrupted_run(channel)
         work = self._folder(channel.session_id, request.project_key)
         agent = await self._identify(request, engine, loader, work)
@@ -226,6 +227,8 @@ class LocalHarness:
 
     def _pipelines(self) -> list[Pipeline]:
         """Who is told of a run that begins now."""
+        from computeragent.telemetry.config import get_pipeline
+
         told = [self._telemetry or get_pipeline(), self._audit]
         return [pipeline for pipeline in told if pipeline is not None and pipeline.active]
 
@@ -263,6 +266,9 @@ class LocalHarness:
         self, request: SessionRequest, engine: EngineDriver, loader: IdentityLoader | None, work: Path
     ) -> _Agent:
         """Bring the source to disk and read who the agent is."""
+        from computeragent.identity.loading import default_loader
+        from computeragent.identity.sources import fetch
+
         fetched = await fetch(
             request.source,
             into=work / "source",
@@ -285,6 +291,13 @@ class LocalHarness:
             if self._progress is not None:
                 self._progress(f"note: {note}")
         return _Agent(fetched, replace(manifest, sha=manifest.sha or fetched.sha), trusted)
+
+
+def _audit_pipeline(sinks: Sequence[AuditSink]) -> Pipeline | None:
+    """The pipeline of audit sinks. Telemetry and sources are imported by who prepares sessions: engine hosts do not."""
+    from computeragent.telemetry.audit import audit_pipeline
+
+    return audit_pipeline(sinks)
 
 
 def end_interrupted_run(channel: Channel) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 from msgspec import Raw, Struct
@@ -18,7 +18,6 @@ from msgspec import Raw, Struct
 from computeragent.errors import ComputerAgentError, EngineError, SessionEndedError
 from computeragent.eventlog import Channel, ChannelStream
 from computeragent.harness.permissions import PermissionChain
-from computeragent.harness.told import RunTelemetry
 from computeragent.harness.turns import TurnQueue
 from computeragent.logs import Logger
 from computeragent.protocol_types import EngineContext, EngineDriver, EngineEvent, PolicyDecider, Workspace
@@ -35,6 +34,9 @@ from computeragent.wire.events import (
     raw_payload,
 )
 from computeragent.wire.requests import PermissionDecision, UserInput
+
+if TYPE_CHECKING:
+    from computeragent.harness.told import RunTelemetry
 
 GRACE = 10.0
 """Seconds that an engine has to end a turn or a run that it was told to end, before it is ended by force."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from functools import partial
-from importlib import metadata
-from typing import Any
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
@@ -30,13 +29,16 @@ from computeragent.server.auth import LOOPBACK, Authenticate, Gate
 from computeragent.server.endpoint import FILE_LIMIT, Call, Endpoint, failed, http_error, told
 from computeragent.server.errors import respond
 from computeragent.server.files import Files
+from computeragent.server.offer import Offer
 from computeragent.server.openapi import document
 from computeragent.server.peers import PeerGate
 from computeragent.server.replicas import Elsewhere, Replicas
-from computeragent.server.sessions import MAX_SESSIONS, Offer, Sessions
-from computeragent.telemetry.audit import AuditSink
-from computeragent.telemetry.pipeline import Pipeline
+from computeragent.server.sessions import MAX_SESSIONS, Sessions
 from computeragent.wire.events import PROTOCOL_VERSION
+
+if TYPE_CHECKING:
+    from computeragent.telemetry.audit import AuditSink
+    from computeragent.telemetry.pipeline import Pipeline
 
 PUBLIC = ("/health", "/v1/health", "/docs", "/v1/openapi.json")
 
@@ -89,11 +91,7 @@ def create_harness_server(
         audit_sinks=audit_sinks,
         policy=policy,
     )
-    offer = Offer(
-        engines=_offered(plugins.engines, engines),
-        loaders=_offered(plugins.identity_loaders, loaders),
-        stores=_offered(plugins.stores, stores),
-    )
+    offer = Offer(engines=engines, loaders=loaders, stores=stores)
     replicas = _replicas(harness.log, advertise)
     sessions = Sessions(harness, ttl=session_ttl, most=max_sessions, offer=offer, replicas=replicas)
     endpoints = routes(sessions, offer)
@@ -129,13 +127,6 @@ ComputerAgentServer = create_harness_server
 def _pool(substrate: Substrate) -> AbstractAsyncContextManager[Any]:
     """The substrate's pool for as long as the server runs, where it has one."""
     return substrate if isinstance(substrate, AbstractAsyncContextManager) else nullcontext()
-
-
-def _offered(axis: plugins.Registry, names: Sequence[str] | None) -> tuple[str, ...]:
-    """The names of an axis that a server offers. Raises the axis's `Unknown…Error` for one that is not there."""
-    for name in names or ():
-        axis.require(name)
-    return tuple(sorted(set(names or axis.names())))
 
 
 def _replicas(log: EventLog, advertise: str | None) -> Replicas | None:
@@ -238,26 +229,28 @@ class _Versioned:
 
 
 async def _health(offer: Offer, call: Call) -> bodies.Health:
+    from importlib import metadata
+
     del call
     return bodies.Health(
         ok=True,
         version=metadata.version("computer-agent-py"),
         protocol_version=PROTOCOL_VERSION,
-        engines={name: plugins.resolve_engine(name).capabilities for name in offer.engines},
-        loaders=list(offer.loaders),
-        stores=list(offer.stores),
+        engines={name: plugins.resolve_engine(name).capabilities for name in offer.engines.names},
+        loaders=list(offer.loaders.names),
+        stores=list(offer.stores.names),
     )
 
 
 def _documents(endpoints: Sequence[Endpoint]) -> list[Route]:
-    described = document(endpoints)
+    described = cache(partial(document, endpoints))  # made when first asked for
 
     async def openapi(_: Request) -> Response:
-        return Response(described, media_type="application/json")
+        return Response(described(), media_type="application/json")
 
     async def docs(_: Request) -> Response:
         from computeragent.server.api_page import page
 
-        return Response(page(described, "/v1/openapi.json"), media_type="text/html")
+        return Response(page(described(), "/v1/openapi.json"), media_type="text/html")
 
     return [Route("/v1/openapi.json", openapi, methods=["GET"]), Route("/docs", docs, methods=["GET"])]

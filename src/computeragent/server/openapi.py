@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from importlib import metadata
 from typing import Any
 
 import msgspec
@@ -34,6 +33,8 @@ _ERROR: dict[str, Any] = {
 
 def document(endpoints: Sequence[Endpoint], *, title: str = "computeragent harness") -> bytes:
     """The document, as JSON."""
+    from importlib import metadata
+
     types = [type_ for each in endpoints for type_ in (each.body, each.answer, each.query) if type_ is not None]
     unique = list(dict.fromkeys(types))
     schemas, components = msgspec.json.schema_components(unique, ref_template=_REFERENCE)

@@ -6,7 +6,6 @@ import hashlib
 import hmac
 from urllib.parse import quote, unquote
 
-import httpx2
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -21,7 +20,6 @@ from computeragent.server.errors import respond
 _PRINCIPAL, _SIGNATURE = "x-computeragent-principal", "x-computeragent-peer"
 _PASSED_ON = ("accept", "content-type", "idempotency-key", "x-protocol-version")
 _PASSED_BACK = ("content-type", "x-content-type-options", "www-authenticate")
-_TIMEOUT = httpx2.Timeout(60.0, connect=5.0)  # a cancel waits until the engine has let go
 
 
 class PeerGate:
@@ -55,8 +53,11 @@ class Peers:
     """Passes requests on to the server that runs their session."""
 
     def __init__(self, log: SharedEventLog) -> None:
+        import httpx2  # what it needs, servers that share nothing do not
+
         self._log = log
-        self._http = httpx2.AsyncClient(timeout=_TIMEOUT, trust_env=False)
+        timeout = httpx2.Timeout(60.0, connect=5.0)  # a cancel waits until the engine has let go
+        self._http = httpx2.AsyncClient(timeout=timeout, trust_env=False)
 
     async def forward(self, entry: Entry, request: Request, principal: Principal) -> Response:
         """What the session's server answers. Raises `ReplicaError` when it cannot be reached."""
@@ -67,6 +68,8 @@ class Peers:
         signature = _signature(await self._log.peer_secret(), request.method, target, principal.id, entry.ran_on)
         headers = {name: request.headers[name] for name in _PASSED_ON if name in request.headers}
         headers |= {_PRINCIPAL: quote(principal.id, safe=""), _SIGNATURE: signature}
+        import httpx2
+
         base = httpx2.URL(entry.address)
         url = base.copy_with(raw_path=base.raw_path.rstrip(b"/") + target)
         try:

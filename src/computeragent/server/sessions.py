@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,11 +16,9 @@ import msgspec
 from starlette.background import BackgroundTask
 from starlette.responses import Response
 
-from computeragent import plugins
 from computeragent.errors import NotFoundError, SessionEndedError, TooManySessionsError, ValidationError
 from computeragent.harness import LocalHarness
 from computeragent.harness.session import LocalSession
-from computeragent.identity.sources import parse_source
 from computeragent.ids import check_session_id, new_id
 from computeragent.logs import Logger
 from computeragent.protocol_types import SessionRequest
@@ -36,6 +34,7 @@ from computeragent.server.bodies import (
     SessionState,
 )
 from computeragent.server.endpoint import Call, decoded, json_response
+from computeragent.server.offer import Offer
 from computeragent.server.policies import allowed_policy, on_behalf_of
 from computeragent.server.replicas import Replicas
 from computeragent.server.stream import EventStreamResponse, resume_point
@@ -61,15 +60,6 @@ class Held:
     started: CaSessionStarted
     remembers: bool  # in a store that outlives it
     used: float = field(default_factory=time.monotonic)
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """What a server's callers may choose among."""
-
-    engines: Sequence[str]
-    loaders: Sequence[str]
-    stores: Sequence[str]
 
 
 class Sessions:
@@ -333,15 +323,12 @@ class Sessions:
         engine = body.engine or body.harness or DEFAULT_ENGINE
         if body.engine and body.harness and body.engine != body.harness:
             raise ValidationError("engine and harness name two engines", hint="Send one of them; they mean the same.")
-        plugins.engines.require(engine)
-        _require(engine, self._offer.engines, "engine")
+        self._offer.engines.require(engine)
         loader = body.identity.loader if body.identity is not None else None
         if loader is not None:
-            plugins.identity_loaders.require(loader)
-            _require(loader, self._offer.loaders, "identity loader")
+            self._offer.loaders.require(loader)
         if body.session_store is not None:
-            plugins.stores.require(body.session_store.kind)
-            _require(body.session_store.kind, self._offer.stores, "session store")
+            self._offer.stores.require(body.session_store.kind)
             if body.session_store.options and not principal.local:
                 raise ValidationError(
                     "where a session store keeps its data is the server's to say", hint="Send its kind alone."
@@ -438,15 +425,13 @@ def _project(principal: Principal) -> str:
 
 def _source(given: str | IdentitySource, principal: Principal) -> IdentitySource:
     """Where the agent comes from. Folders of this machine are for whoever runs it."""
-    source = parse_source(given)
-    if isinstance(source, LocalSource) and not principal.local:
+    if not isinstance(given, LocalSource):
+        from computeragent.identity.sources import parse_source  # an engine host, which has its folder, does without
+
+        given = parse_source(given)
+    if isinstance(given, LocalSource) and not principal.local:
         raise ValidationError("folders of this server are not offered to agents", hint="Use a git or inline source.")
-    return source
-
-
-def _require(name: str, offered: Sequence[str], what: str) -> None:
-    if name not in offered:
-        raise ValidationError(f"{what} {name!r} is not offered here", hint=f"Offered: {', '.join(offered)}.")
+    return given
 
 
 def _state(held: Held) -> SessionState:
