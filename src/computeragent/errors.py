@@ -77,6 +77,12 @@ class InvalidSessionIdError(ValidationError):
     code = "INVALID_SESSION_ID"
 
 
+class PolicyInvalidError(ValidationError, ValueError):
+    """A policy cannot be read, parsed or validated. `details` has its ``file`` and, where known, the ``line``."""
+
+    code = "POLICY_INVALID"
+
+
 class MissingPathError(ValidationError):
     """A file route was called without a path."""
 
