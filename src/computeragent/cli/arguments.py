@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
 
+POLICY = 'judge every tool call by it: a rules (.yaml) or Cedar (.cedar) file, or JSON such as {"kind": "opa", …}'
+"""The help of ``--policy``."""
+
 
 def count(text: str) -> int:
     """A whole number from 1."""

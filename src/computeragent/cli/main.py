@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from computeragent.cli.agent_arguments import add_chat, add_run
-from computeragent.cli.arguments import count, port
+from computeragent.cli.arguments import POLICY, count, port
 from computeragent.cli.session_arguments import add_sessions
 from computeragent.errors import ComputerAgentError
 
@@ -168,6 +168,7 @@ def _add_serve(commands: Commands) -> None:
     serve.add_argument(
         "--max-sessions", type=count, metavar="N", help="sessions under way at a time (default: 10000); more get 429"
     )
+    serve.add_argument("--policy", metavar="POLICY", help=POLICY)
     serve.add_argument("--no-auth", action="store_true", help="let everybody in; for loopback alone")
     sandboxes = serve.add_argument_group("with --kind sandboxes")
     sandboxes.add_argument(

@@ -18,6 +18,7 @@ from computeragent.agent import ComputerAgent
 from computeragent.approval import tty_approval
 from computeragent.chat import ChatHandle
 from computeragent.chat_result import ChatResult
+from computeragent.cli.policy_choice import policy_choice
 from computeragent.cli.progress import Progress
 from computeragent.cli.render import TurnView, footer, terminal
 from computeragent.cli.server_choice import place_of, server_url, token_of
@@ -138,6 +139,7 @@ def make_agent(args: argparse.Namespace, log: EventLog, progress: Progress) -> C
         attachments=[_attach(path) for path in args.attach],
         budget_max_usd=args.budget,
         on_tool_call=approver(allow_all=args.yes),
+        policy=policy_choice(args.policy),
         event_log=log,
         harness_url=args.harness_url,
         harness_kind=args.harness_kind,
@@ -157,7 +159,7 @@ def approver(*, allow_all: bool) -> ToolCallback:
 
 
 def _unattended(request: PermissionRequest) -> PermissionDecision:
-    if request.risk == "low":
+    if request.risk == "low" and request.policy is None:
         return PermissionDecision(decision="allow")
     return PermissionDecision(decision="deny", reason="nobody is at the terminal to ask; --yes allows tool calls")
 

@@ -10,6 +10,7 @@ import sys
 from computeragent import plugins
 from computeragent.cli.callers import known
 from computeragent.cli.places import pooled
+from computeragent.cli.policy_choice import policy_choice
 from computeragent.errors import MissingExtraError, ValidationError
 from computeragent.eventlog import EventLog, MemoryEventLog, RedisEventLog, SharedSqliteEventLog
 from computeragent.eventlog.redis import LEASE
@@ -57,6 +58,7 @@ def serve(args: argparse.Namespace) -> int:
         allowed_hosts=[*LOOPBACK, bracketed(args.host), *args.allowed_host] if "*" not in args.allowed_host else [],
         advertise=advertise,
         max_sessions=args.max_sessions or MAX_SESSIONS,
+        policy=policy_choice(args.policy),
     )
     _greet(url, token)
     serve_app(app, listener)

@@ -10,6 +10,7 @@ from computeragent import plugins
 from computeragent.cli.callers import known
 from computeragent.cli.listening import bracketed, listen, serve_app, url_of
 from computeragent.cli.places import pooled
+from computeragent.cli.policy_choice import policy_choice
 from computeragent.server.auth import LOOPBACK, Authenticate, basic, own_token
 from computeragent.server.introspection import any_of
 from computeragent.server.sandboxes import create_sandbox_server
@@ -31,6 +32,7 @@ def serve_sandboxes(args: argparse.Namespace) -> int:
         forward_env=args.forward_env,
         source_roots=args.source_root or None,
         default_task_store=args.task_store,
+        policy=policy_choice(args.policy),
         allowed_hosts=[*LOOPBACK, bracketed(args.host), *args.allowed_host] if "*" not in args.allowed_host else [],
     )
     _greet(url_of(args.host, listener), token)

@@ -235,13 +235,6 @@ def request_body(request: SessionRequest) -> dict[str, Any]:
         raise NotRemotableError(
             "git_credentials is an object of this process", hint="Configure git_credentials on the server."
         )
-    if request.policy is not None and not isinstance(request.policy, PolicyConfig):
-        raise NotRemotableError(
-            "policy is an object of this process",
-            hint="Pass it as data, such as {'kind': 'rules', 'text': …}, or give the server one.",
-        )
-    if request.principal is not None:
-        raise NotRemotableError("the principal is the server's to say", hint="Leave it out: it is who the token is.")
     if request.project_key != SessionRequest.project_key and request.hosted is None:
         raise NotRemotableError("project_key is the server's to choose", hint="Leave it out.")
     identity: dict[str, Any] = {"source": request.source}
@@ -261,7 +254,7 @@ def request_body(request: SessionRequest) -> dict[str, Any]:
         "sessionStore": travelling_store(request.session_store),
         "budgetMaxUsd": request.budget_max_usd,
         "hosted": request.hosted,
-        "policy": travelling_policy(request.policy),
+        "policy": travelling_policy(request),
         "approvalTimeout": None if request.approval_timeout == DEFAULT_TIMEOUT else request.approval_timeout,
     }
     return body | {key: value for key, value in optional.items() if value is not None}
@@ -274,8 +267,19 @@ def named(choice: object, what: str) -> str:
     raise NotRemotableError(f"{what} is an object of this process", hint="Name one that the server has.")
 
 
-def travelling_policy(policy: PolicyConfig | None) -> PolicyConfig | None:
-    """A policy as the wire carries it: a file of this machine travels as its text. Raises `ValidationError`."""
+def travelling_policy(request: SessionRequest) -> PolicyConfig | None:
+    """A request's policy as the wire carries it: a file of this machine travels as its text.
+
+    Raises `NotRemotableError` for an object, and `ValidationError` for a file that cannot be read.
+    """
+    policy = request.policy
+    if request.principal is not None:
+        raise NotRemotableError("the principal is the server's to say", hint="Leave it out: it is who the token is.")
+    if policy is not None and not isinstance(policy, PolicyConfig):
+        raise NotRemotableError(
+            "policy is an object of this process",
+            hint="Pass it as data, such as {'kind': 'rules', 'text': …}, or give the server one.",
+        )
     if not isinstance(policy, RulesPolicyConfig | CedarPolicyConfig) or policy.path is None:
         return policy
     try:

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import suppress
 from typing import Any
 
-from computeragent.client.remote import named, travelling_store
+from computeragent.client.remote import named, travelling_policy, travelling_store
 from computeragent.client.sandbox_session import SandboxSession
 from computeragent.client.server_client import ComputerAgentServerClient
 from computeragent.client.telling import Telling
@@ -99,9 +99,10 @@ class SandboxHarness:
 
 def sandbox_body(request: SessionRequest, runtime: str | None) -> dict[str, Any]:
     """A request as that wire spells it. Raises `NotRemotableError` for what it does not carry."""
-    for name in ("policy", "git_credentials"):
-        if getattr(request, name) is not None:
-            raise NotRemotableError(f"{name} is an object of this process", hint=f"Configure {name} on the server.")
+    if request.git_credentials is not None:
+        raise NotRemotableError(
+            "git_credentials is an object of this process", hint="Configure git_credentials on the server."
+        )
     for name in ("identity_loader", "approval_timeout", "project_key"):
         if getattr(request, name) != getattr(SessionRequest, name):
             raise NotRemotableError(f"a sandbox server chooses {name} by itself", hint="Leave it out.")
@@ -120,5 +121,6 @@ def sandbox_body(request: SessionRequest, runtime: str | None) -> dict[str, Any]
         "budgetMaxUsd": request.budget_max_usd,
         "identity": {"agentId": request.agent_id} if request.agent_id is not None else None,
         "agentName": request.agent_name,
+        "policy": travelling_policy(request),
     }
     return body | {key: value for key, value in optional.items() if value is not None}

@@ -99,6 +99,12 @@ def make_engine(config: PolicyConfig, *, agent_name: str = "") -> PolicyEngine:
             )
 
 
+def check_policy(config: PolicyConfig) -> None:
+    """Raise `ValidationError` unless a policy that travels can be read; services are not asked."""
+    if isinstance(config, RulesPolicyConfig | CedarPolicyConfig):
+        make_engine(config)
+
+
 class SessionPolicy:
     """The policies of one session as one decider: each of them must let a call pass.
 

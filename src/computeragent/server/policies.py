@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
+from computeragent.discovery import without_credentials
 from computeragent.errors import ValidationError
 from computeragent.policy_types import PolicyPrincipal
 from computeragent.server.auth import Principal
@@ -25,6 +28,30 @@ def allowed_policy(policy: PolicyConfig | None, principal: Principal) -> PolicyC
         case _:
             pass
     return policy
+
+
+def policy_secrets(policy: PolicyConfig | None) -> list[str]:
+    """What of a policy nobody else may see."""
+    match policy:
+        case SrsPolicyConfig(api_key=key) if key:
+            return [key]
+        case OpaPolicyConfig(headers=headers):
+            return list(headers.values())
+        case _:
+            return []
+
+
+def without_secrets(policy: PolicyConfig) -> tuple[PolicyConfig, list[str]]:
+    """A policy as it may be kept, and the names of what it has lost."""
+    match policy:
+        case SrsPolicyConfig():
+            kept = replace(policy, api_key="", endpoint=without_credentials(policy.endpoint))
+            return kept, ["policy.apiKey"] if policy.api_key else []
+        case OpaPolicyConfig():
+            kept = replace(policy, headers={}, url=None if policy.url is None else without_credentials(policy.url))
+            return kept, ["policy.headers"] if policy.headers else []
+        case _:
+            return policy, []
 
 
 def on_behalf_of(principal: Principal, policy: PolicyConfig | None) -> PolicyPrincipal:

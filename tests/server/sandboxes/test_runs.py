@@ -78,7 +78,7 @@ async def test_a_source_that_cannot_be_fetched_is_told_in_the_stream(server: Ser
         ({"attachments": [{"path": "../x", "content": ""}]}, "PATH_ESCAPE"),
         ({"attachments": [{"path": "x", "content": "%", "encoding": "base64"}]}, "VALIDATION"),
         ({"baseUrl": "file:///etc"}, "VALIDATION"),
-        ({"policy": {"kind": "srs", "endpoint": "http://x", "apiKey": "k"}}, "UNKNOWN_POLICY"),
+        ({"policy": {"kind": "srs", "endpoint": "http://x", "apiKey": "k"}}, "INVALID_BODY"),
     ],
 )
 async def test_a_wrong_request_is_refused_before_anything_starts(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from computeragent.server.sandboxes.app import create_sandbox_server
 from computeragent.server.sandboxes.limits import SandboxLimits
-from computeragent.server.sandboxes.shapes import PolicyConfig
 from computeragent.server.sandboxes.snapshot_stores import FileSnapshotStore, MemorySnapshotStore, S3SnapshotStore
 from computeragent.server.sandboxes.task_stores import MemoryTaskStore, SqliteTaskStore
 
@@ -12,7 +11,6 @@ __all__ = [
     "FileSnapshotStore",
     "MemorySnapshotStore",
     "MemoryTaskStore",
-    "PolicyConfig",
     "S3SnapshotStore",
     "SandboxLimits",
     "SqliteTaskStore",

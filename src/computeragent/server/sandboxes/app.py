@@ -21,12 +21,13 @@ from starlette.routing import Route
 from computeragent import plugins
 from computeragent.errors import ComputerAgentError
 from computeragent.logs import Logger
+from computeragent.policy.config import AnyPolicy
 from computeragent.server.auth import LOOPBACK, Authenticate, Gate
 from computeragent.server.endpoint import BodyError, Call, NotJsonError, failed, http_error
 from computeragent.server.openapi import document
 from computeragent.server.sandboxes.errors import UnknownRuntimeError, UnknownStateStoreError, UnknownTaskStoreError
 from computeragent.server.sandboxes.limits import SandboxLimits
-from computeragent.server.sandboxes.orders import Desk, PolicyFactory
+from computeragent.server.sandboxes.orders import Desk
 from computeragent.server.sandboxes.pool import Pool
 from computeragent.server.sandboxes.restoring import Restoring
 from computeragent.server.sandboxes.routes import Handlers, routes
@@ -59,7 +60,7 @@ def create_sandbox_server(
     runtimes: Sequence[str] | None = None,
     default_runtime: str | None = None,
     forward_env: Iterable[str] = (),
-    policies: Mapping[str, PolicyFactory] | None = None,
+    policy: AnyPolicy | None = None,
     source_roots: Iterable[str | Path] | None = None,
     task_stores: Mapping[str, TaskStore] | None = None,
     default_task_store: str | None = None,
@@ -78,7 +79,7 @@ def create_sandbox_server(
         default_runtime: Where they run when a request does not say; default the first of `runtimes`.
         forward_env: Names of the server's own environment variables that agents get, below what requests say.
             Whoever may run an agent can read them. Default: none.
-        policies: By kind, what makes a policy's judge. A request with a policy of another kind is refused.
+        policy: Judges every tool call of every agent, beside the policy that a request brings along.
         source_roots: Folders that local sources may lie in; default any but the server's own state.
         task_stores: By kind, where tasks are kept; default ``sqlite`` and ``memory``.
         default_task_store: For requests that name none; default the first of `task_stores`.
@@ -101,11 +102,10 @@ def create_sandbox_server(
         runtimes=places,
         default_runtime=default,
         forward_env=tuple(forward_env),
-        policies=policies or {},
         source_roots=None if source_roots is None else tuple(Path(root).resolve() for root in source_roots),
         approval_timeout=limits.approval_timeout,
     )
-    tenants = Tenants(telemetry)
+    tenants = Tenants(telemetry, policy)
     task_kinds = dict(task_stores or {"sqlite": SqliteTaskStore(), "memory": MemoryTaskStore()})
     snapshot_kinds = dict(snapshot_stores or stores_from_environment())
     task_kind = default_task_store or next(iter(task_kinds))

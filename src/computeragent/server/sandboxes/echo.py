@@ -9,6 +9,7 @@ from urllib.parse import urlsplit, urlunsplit
 import msgspec
 
 from computeragent.identity.repository import parse_repository
+from computeragent.server.policies import without_secrets
 from computeragent.server.sandboxes.shapes import AgentRequest
 from computeragent.telemetry.redaction import Redactor
 from computeragent.wire.identity import GitSource, IdentitySource, InlineSource, LocalSource
@@ -45,11 +46,8 @@ def echoed(body: AgentRequest, source: IdentitySource, secrets: Iterable[str]) -
     if body.session_store is not None:
         shown["sessionStore"] = shown_store(body.session_store)
     if body.policy is not None:
-        policy = cast("dict[str, Any]", msgspec.to_builtins(body.policy))
-        has_key = policy.pop("apiKey", None) is not None
-        if body.policy.endpoint is not None:
-            policy["endpoint"] = clean_url(body.policy.endpoint)
-        shown["policy"] = policy | {"hasApiKey": has_key}
+        kept, lost = without_secrets(body.policy)
+        shown["policy"] = msgspec.to_builtins(kept) | {"hasSecrets": bool(lost)}
     if body.attachments:
         shown["attachments"] = [
             {"path": each.path, "bytes": len(each.content.encode("utf-8", "replace")), "encoding": each.encoding}

@@ -69,13 +69,6 @@ class UnknownStateStoreError(_NotHereError):
     noun = "snapshot store"
 
 
-class UnknownPolicyError(_NotHereError):
-    """A policy that this server cannot enforce: nothing runs without it."""
-
-    code = "UNKNOWN_POLICY"
-    noun = "policy"
-
-
 class _TooManyError(ComputerAgentError):
     status = 429
     noun: ClassVar[str] = "things"

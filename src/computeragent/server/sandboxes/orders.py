@@ -5,36 +5,35 @@ from __future__ import annotations
 import base64
 import binascii
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
 from computeragent import plugins
-from computeragent.errors import ComputerAgentError, PathEscapeError, ValidationError
+from computeragent.errors import PathEscapeError, ValidationError
 from computeragent.identity.credentials import is_github
 from computeragent.identity.repository import parse_repository
 from computeragent.identity.sources import parse_source
 from computeragent.ids import check_session_id
-from computeragent.protocol_types import PermissionRequest, PolicyDecider, PolicyVerdict, SessionRequest
+from computeragent.policy.config import check_policy
+from computeragent.protocol_types import PermissionRequest, PolicyVerdict, SessionRequest
 from computeragent.server.auth import Principal
+from computeragent.server.policies import allowed_policy, on_behalf_of, policy_secrets
 from computeragent.server.sandboxes import echo
 from computeragent.server.sandboxes.errors import (
     MissingHarnessError,
     MissingMessageError,
     MissingSourceError,
-    UnknownPolicyError,
     UnknownRuntimeError,
 )
-from computeragent.server.sandboxes.shapes import AgentRequest, PolicyConfig
+from computeragent.server.sandboxes.shapes import AgentRequest
 from computeragent.server.sandboxes.tenants import Tenant
 from computeragent.settings import home
 from computeragent.wire.identity import IdentitySource, LocalSource
+from computeragent.wire.policy import PolicyConfig
 from computeragent.wire.requests import Attachment, StoreConfig, UserInput, join_messages
-
-PolicyFactory = Callable[[PolicyConfig, Principal], PolicyDecider]
-"""Makes the judge of a policy that a request names, for who made the request. Raising refuses the request."""
 
 _MODES = ("permissionMode", "permission_mode")
 IN_FOLDER = {"file": "root", "sqlite": "path"}
@@ -58,7 +57,7 @@ class Order:
     attachments: Sequence[Attachment] = field(repr=False)
     git_token: str | None = field(repr=False)
     policy: PolicyConfig | None = field(repr=False)
-    decider: PolicyDecider | None
+    bypassed: bool
     budget: float | None
     approval_timeout: float
     config: dict[str, Any]
@@ -77,7 +76,8 @@ class Order:
             session_id=session_id,
             session_store=self.store,
             attachments=self.attachments if attach else (),
-            policy=self.decider,
+            policy=self.policy or (_bypassed if self.bypassed else None),
+            principal=on_behalf_of(self.owner, self.policy),
             git_credentials=self.git_credentials,
             budget_max_usd=self.budget,
             approval_timeout=self.approval_timeout,
@@ -99,7 +99,6 @@ class Desk:
     runtimes: Sequence[str]
     default_runtime: str
     forward_env: Sequence[str] = ()
-    policies: Mapping[str, PolicyFactory] = field(default_factory=dict[str, PolicyFactory])
     source_roots: Sequence[Path] | None = None
     approval_timeout: float = 600.0
 
@@ -132,8 +131,9 @@ class Desk:
             store=_store(body.session_store, owner, tenant),
             attachments=_attachments(body.attachments),
             git_token=body.git_token,
-            policy=body.policy,
-            decider=self.decider(body.policy, owner, options),
+            policy=_policy(body.policy, owner),
+            # A caller who asks for this mode has thereby answered all requests itself.
+            bypassed=any(options.get(name) == "bypassPermissions" for name in _MODES),
             budget=body.budget_max_usd,
             approval_timeout=self.approval_timeout,
             config=echo.echoed(body, source, secrets_of(body)),
@@ -149,29 +149,6 @@ class Desk:
         if name not in self.runtimes:
             raise UnknownRuntimeError(name, self.runtimes)
         return name
-
-    def decider(
-        self, policy: PolicyConfig | None, owner: Principal, options: Mapping[str, Any]
-    ) -> PolicyDecider | None:
-        """Who judges tool calls. Nothing runs with a policy that cannot be enforced here.
-
-        Without a policy, a caller who asks for ``bypassPermissions`` has thereby answered all requests itself.
-        """
-        if policy is not None:
-            factory = self.policies.get(policy.kind)
-            if factory is None:
-                raise UnknownPolicyError(policy.kind, self.policies)
-            try:
-                return factory(policy, owner)
-            except ComputerAgentError:
-                raise
-            except Exception as error:
-                raise ValidationError(
-                    f"the policy {policy.kind!r} cannot be set up: {type(error).__name__}",
-                    hint="Send the whole policy: kind, endpoint, apiKey, policyId, principalId.",
-                ) from error
-        bypass = any(options.get(name) == "bypassPermissions" for name in _MODES)
-        return _bypassed if bypass else None
 
     def _envs(self, body: AgentRequest) -> dict[str, str]:
         """What is forwarded, below what the request says. A caller's own endpoint never gets the server's keys."""
@@ -216,7 +193,7 @@ def said(message: str | list[UserInput] | UserInput | None) -> UserInput:
 
 def secrets_of(body: AgentRequest) -> list[str]:
     """Every value of a request that may be secret, to be found wherever it stands."""
-    found = [body.git_token, body.policy.api_key if body.policy is not None else None]
+    found = [body.git_token, *policy_secrets(body.policy)]
     found += [value for value in body.envs.values() if len(value) >= 8]
     for store in (body.session_store, getattr(getattr(body, "auto_save", None), "state_store", None)):
         found += _texts(None if store is None else store.options)
@@ -226,6 +203,13 @@ def secrets_of(body: AgentRequest) -> list[str]:
 def check_attachments(attachments: Sequence[Attachment]) -> Sequence[Attachment]:
     """Attachments whose paths and encoding are right. Raises `ValidationError` and `PathEscapeError`."""
     return _attachments(attachments)
+
+
+def _policy(policy: PolicyConfig | None, owner: Principal) -> PolicyConfig | None:
+    """The policy of a request. Nothing runs with one that cannot be read, or that this caller may not name."""
+    if policy is not None:
+        check_policy(policy)
+    return allowed_policy(policy, owner)
 
 
 async def _bypassed(request: PermissionRequest, /) -> PolicyVerdict:

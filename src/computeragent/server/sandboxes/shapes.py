@@ -7,22 +7,13 @@ from typing import Any, Literal
 from msgspec import Raw, Struct
 
 from computeragent.wire.identity import IdentitySource
+from computeragent.wire.policy import PolicyConfig
 from computeragent.wire.requests import Attachment, StoreConfig, UserInput
 from computeragent.wire.usage import UsageRollup
 
 
 class _Wire(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     pass
-
-
-class PolicyConfig(_Wire, frozen=True, kw_only=True):
-    """A policy that judges every tool call, such as ``{"kind": "srs", …}``."""
-
-    kind: str
-    endpoint: str | None = None
-    api_key: str | None = None
-    policy_id: str | None = None
-    principal_id: str | None = None
 
 
 class Tags(_Wire, frozen=True, kw_only=True):

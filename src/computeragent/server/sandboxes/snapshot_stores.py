@@ -17,9 +17,10 @@ import msgspec
 from msgspec import Struct
 
 from computeragent.errors import MissingExtraError, NotFoundError, StoreError
-from computeragent.server.sandboxes.shapes import PolicyConfig, Usage
+from computeragent.server.sandboxes.shapes import Usage
 from computeragent.settings import home
 from computeragent.wire.identity import IdentitySource
+from computeragent.wire.policy import PolicyConfig
 from computeragent.wire.requests import StoreConfig
 
 _MEMORY = 512 * 1024 * 1024

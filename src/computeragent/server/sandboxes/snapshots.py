@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
-import msgspec
 
 from computeragent.errors import ComputerAgentError, NotFoundError, ValidationError
 from computeragent.ids import check_session_id, new_id
 from computeragent.logs import Logger
+from computeragent.server.policies import without_secrets
 from computeragent.server.sandboxes import archive, echo
 from computeragent.server.sandboxes.errors import (
     DeleteError,
@@ -201,9 +201,8 @@ def _start(order: Order) -> Start:
     lost = ["gitToken"] if order.git_token is not None else []
     policy, store = order.policy, order.asked_store
     if policy is not None:
-        lost += ["policy.apiKey"] if policy.api_key is not None else []
-        endpoint = None if policy.endpoint is None else echo.clean_url(policy.endpoint)
-        policy = msgspec.structs.replace(policy, api_key=None, endpoint=endpoint)
+        policy, without = without_secrets(policy)
+        lost += without
     if store is not None and store.kind not in IN_FOLDER:
         lost += [f"sessionStore.options.{name}" for name in sorted(store.options or {})]
         store = StoreConfig(kind=store.kind)

@@ -17,6 +17,8 @@ from computeragent.eventlog import EventLog, SqliteEventLog
 from computeragent.eventlog.owner import Owner
 from computeragent.harness import LocalHarness
 from computeragent.logs import Logger
+from computeragent.policy.config import AnyPolicy, shared_policy
+from computeragent.policy.types import PolicyEngine
 from computeragent.server.auth import Principal
 from computeragent.settings import home
 from computeragent.telemetry.pipeline import Pipeline
@@ -27,13 +29,16 @@ _log = Logger("sandboxes")
 class Tenant:
     """One principal's part of the server: a folder, a name in stores, and the session ids in use."""
 
-    def __init__(self, owner: Principal, part: str, telemetry: Pipeline | None = None) -> None:
+    def __init__(
+        self, owner: Principal, part: str, telemetry: Pipeline | None = None, policy: AnyPolicy | None = None
+    ) -> None:
         self.owner = owner
         self.key = hashlib.sha256(owner.id.encode("utf-8", "surrogatepass")).hexdigest()[:24]
         self.project_key = f"computeragent-{self.key}"
         self.live: set[str] = set()
         self._part = part
         self._telemetry = telemetry
+        self._policy = policy
         self._log: SqliteEventLog | None = None
 
     @property
@@ -74,6 +79,7 @@ class Tenant:
             library_mode=False,
             telemetry=self._telemetry,
             work=self.work,
+            policy=self._policy,
         )
 
     def claim(self, session_id: str) -> None:
@@ -113,7 +119,9 @@ class Tenant:
 class Tenants:
     """All tenants of this server that have been seen, and what marks what is this server's."""
 
-    def __init__(self, telemetry: Pipeline | None = None) -> None:
+    def __init__(self, telemetry: Pipeline | None = None, policy: AnyPolicy | None = None) -> None:
+        self._policy = None if policy is None else shared_policy(policy)
+        self._owns_policy = self._policy is not policy
         self.mark = Owner()
         self._part = secrets.token_hex(4)
         self._telemetry = telemetry
@@ -123,7 +131,7 @@ class Tenants:
         """The tenant of a principal."""
         tenant = self._known.get(owner.id)
         if tenant is None:
-            tenant = self._known[owner.id] = Tenant(owner, self._part, self._telemetry)
+            tenant = self._known[owner.id] = Tenant(owner, self._part, self._telemetry, self._policy)
         return tenant
 
     def recover(self) -> None:
@@ -146,5 +154,7 @@ class Tenants:
         for tenant in self._known.values():
             await tenant.close()
             shutil.rmtree(tenant.work, ignore_errors=True)
+        if self._owns_policy and isinstance(self._policy, PolicyEngine):
+            await self._policy.aclose()
         (home("sandboxes", "servers") / self._part).unlink(missing_ok=True)
         self.mark.retire()
