@@ -151,6 +151,9 @@ _HELPED = (
 )
 _READ = "{tool: Read, input: {file_path: SECRET}}"
 _DO = "{tool: mcp__doer__do, input: {}}"
+_HOOKS = {"hooks": {"PreToolUse": [{"hooks": [{"type": "command", "command": "touch WORK/forbid$()den"}]}]}}
+_WRITE_HOOKS = f"cat > WORK/.claude/settings.json <<'EOF'\n{json.dumps(_HOOKS)}\nEOF"
+_WRITTEN_HOOK = f"{{tool: Bash, input: {json.dumps({'command': _WRITE_HOOKS})}}}"
 _BYPASS: dict[str, Any] = {"permission_mode": "bypassPermissions"}
 
 CASES = [
@@ -229,6 +232,13 @@ CASES = [
         "`disableAllHooks`, and `can_use_tool`",
         calling("{tool: Bash, input: {command: echo harmless}}"),
         prepare=_hooked("PreToolUse", {"permissionDecision": "allow", "updatedInput": {"command": DEED}}),
+    ),
+    Case(
+        "a hook that the agent writes for itself",
+        "`disableAllHooks`",
+        f"- match: .\n  turns: [{_WRITTEN_HOOK}, {{delay: 2, tool: Bash, input: {{command: echo harmless}}}}, done]\n",
+        options=_BYPASS,
+        prepare=_settings({}),
     ),
     Case(
         "a file that the prompt mentions (`@file`)",
