@@ -26,7 +26,7 @@ def generate() -> str:
             "# What passes the gate",
             "",
             "Generated. Each row is tried on the real Claude CLI by `tests/e2e/test_claude_gate.py`: without a policy",
-            "the deed is done; with a policy that forbids it, nothing of it is left on disk or in a request to the model.",
+            "the deed is done; with one that forbids it, nothing of it is left on disk or in a request to the model.",
             "",
             "| Claude Code comes to do it by | What stops it in the drop-in | In the harness |",
             "|---|---|---|",
