@@ -1,7 +1,7 @@
 """How long an agent takes to be there: from `LocalHarness.open` to its engine's first event, on each local substrate.
 
 Beside it what no substrate can do without: an interpreter's start, and `bwrap … true` with the jail's own arguments.
-Rounds of all cases alternate. A pool is full again before the next round.
+Rounds of all cases alternate; pools are full again, and everything is still, before each.
 """
 
 from __future__ import annotations
@@ -33,11 +33,8 @@ GOALS = {"local": 120.0, "local, child process": 120.0, "bwrap, cold": 150.0, "b
 Case = Callable[[], Awaitable[float]]
 
 
-async def first_event(harness: LocalHarness, warm: Callable[[], Awaitable[None]] | None = None) -> float:
+async def first_event(harness: LocalHarness) -> float:
     """Seconds from the opening of a session to the first thing that its engine says."""
-    if warm is not None:
-        await warm()
-        await asyncio.sleep(0.1)
     request = SessionRequest(source=InlineSource(manifest={"name": "boot", "version": "1"}), engine="scripted")
     began = time.perf_counter()
     session = await harness.open(request)
@@ -76,12 +73,13 @@ async def main(rounds: int) -> None:
             stack.push_async_callback(harness.close)
             return harness
 
-        pooled = await stack.enter_async_context(LocalSubstrate(process=True, pool=1))
+        pools: list[LocalSubstrate | BwrapSubstrate] = []
+        pools.append(await stack.enter_async_context(LocalSubstrate(process=True, pool=1)))
         cases: dict[str, Case] = {
             "python -c pass": partial(started, python),
             "local": partial(first_event, placed(LocalSubstrate())),
             "local, child process": partial(first_event, placed(LocalSubstrate(process=True))),
-            "local, child process, pooled": partial(first_event, placed(pooled), pooled.warm),
+            "local, child process, pooled": partial(first_event, placed(pools[0])),
         }
         jailed = placed(BwrapSubstrate())
         if await jails_here(jailed):
@@ -90,16 +88,19 @@ async def main(rounds: int) -> None:
                 (folder / name).mkdir()
             mounts = session_mounts(folder / "source", folder / "state")
             bwrap = [find_bwrap(), *BwrapSubstrate().arguments(mounts), "--"]
-            pool = await stack.enter_async_context(BwrapSubstrate(pool=1))
+            pools.append(await stack.enter_async_context(BwrapSubstrate(pool=1)))
             cases |= {
                 "bwrap … true": partial(started, [*bwrap, "/bin/true"]),
                 "bwrap … python -c pass": partial(started, [*bwrap, *python]),
                 "bwrap, cold": partial(first_event, jailed),
-                "bwrap, pooled": partial(first_event, placed(pool), pool.warm),
+                "bwrap, pooled": partial(first_event, placed(pools[1])),
             }
         times: dict[str, list[float]] = {name: [] for name in cases}
         for number in range(rounds + 1):
             for name, case in cases.items():
+                for pool in pools:
+                    await pool.warm()  # a spare that is still starting would have one of the cores
+                await asyncio.sleep(0.2)
                 took = await case()
                 if number:  # the first round warms up
                     times[name].append(took * 1000)
