@@ -180,11 +180,16 @@ class PolicyService:
 
 
 def checked_fail_mode(engine: str, fail_mode: FailMode) -> FailMode:
-    """A fail mode. Says so loudly where it lets calls pass unjudged. Raises `ValidationError`."""
+    """The fail mode of a service. Says so loudly where it lets calls pass unjudged. Raises `ValidationError`."""
+    if known_fail_mode(fail_mode) == "allow":
+        _log.warn("fails_open", engine=engine, hint="while the policy engine is away, every tool call is allowed")
+    return fail_mode
+
+
+def known_fail_mode(fail_mode: FailMode) -> FailMode:
+    """A fail mode. Raises `ValidationError`."""
     if fail_mode not in ("deny", "allow"):
         raise ValidationError(f"fail_mode cannot be {fail_mode!r}", hint="Use 'deny' or 'allow'.")
-    if fail_mode == "allow":
-        _log.warn("fails_open", engine=engine, hint="while the policy engine is away, every tool call is allowed")
     return fail_mode
 
 
@@ -216,7 +221,7 @@ def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def _was_dropped(error: Exception) -> bool:
-    """Whether the connection ended before any answer."""
+    """Whether the connection ended in place of an answer."""
     kind = type(error).__name__
     if kind == "RemoteProtocolError":
         return "disconnected" in str(error)
