@@ -225,7 +225,7 @@ async def test_a_manual_answer_wins_and_the_callback_is_not_even_asked(agents: A
 
 async def test_what_the_loop_leaves_open_goes_to_the_callback(agents: Any):
     async def callback(request: PermissionRequest) -> Any:
-        assert (request.tool_name, request.input, request.risk) == ("Bash", {"command": "ls"}, "high")
+        assert (request.tool_name, request.input, request.risk) == ("Bash", {"command": "ls"}, "low")
         return {"decision": "modify", "input": {"command": "pwd"}}
 
     events = [event async for event in agents([[BASH]], on_tool_call=callback).chat("hi")]

@@ -182,7 +182,7 @@ def test_ctrl_c_ends_a_clone_that_hangs(cli: Cli) -> None:
 def ask(cli: Cli, *keys: str) -> tuple[int, str]:
     """A run whose one call is answered by these keys, one for each prompt."""
     with cli.terminal("run", *BASH, "-m", "hi") as terminal:
-        terminal.expect(r"Bash \(high risk\): make deploy\n" + PROMPT)
+        terminal.expect(r"Bash \(medium risk\): make deploy\n" + PROMPT)
         for index, key in enumerate(keys):
             if index:
                 terminal.expect(PROMPT + "|JSON: ")
@@ -297,9 +297,9 @@ rules:
 def test_parallel_calls_of_a_real_agent_are_asked_one_after_another(cli: Cli, simulated: Any) -> None:
     simulated(BOTH)
     with cli.terminal("run", "-m", "both") as terminal:
-        terminal.expect(r"Bash \(high risk\): touch \S+/one\n" + PROMPT)
+        terminal.expect(r"Bash \(medium risk\): touch \S+/one\n" + PROMPT)
         terminal.type("d\n")
-        terminal.expect(r"Bash \(high risk\): touch \S+/two\n" + PROMPT)
+        terminal.expect(r"Bash \(medium risk\): touch \S+/two\n" + PROMPT)
         terminal.type("a\n")
         terminal.expect("Both asked.")
         assert terminal.wait() == 0
