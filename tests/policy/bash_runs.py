@@ -45,7 +45,7 @@ class Bash:
             "RUNS_LOG": str(self._log),
             "FUNCNEST": "3",
             "LC_ALL": "C.UTF-8",
-            "HOME": "/nowhere",
+            "HOME": str(self._work),
         }
         pipe = subprocess.PIPE
         shell = subprocess.Popen(
