@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from computeragent.policy.authorizer import PolicyToolAuthorizer
     from computeragent.policy.judge import PolicyJudge
+    from computeragent.policy.rules import RulesPolicyEngine
     from computeragent.policy.types import (
         PolicyAction,
         PolicyDecision,
@@ -27,6 +28,7 @@ _HOMES = {
     "PolicyResource": "types",
     "PolicyResult": "types",
     "PolicyToolAuthorizer": "authorizer",
+    "RulesPolicyEngine": "rules",
 }
 __all__ = [
     "PolicyAction",
@@ -38,6 +40,7 @@ __all__ = [
     "PolicyResource",
     "PolicyResult",
     "PolicyToolAuthorizer",
+    "RulesPolicyEngine",
 ]
 
 
