@@ -12,6 +12,7 @@ from computeragent.logs import Logger
 
 PRELOAD = ("computeragent.engines.scripted", "computeragent.engines.claude_agent_sdk", "claude_agent_sdk")
 """What a spare has imported before it is needed."""
+_PAUSE = 0.5  # seconds until a spare that was taken is replaced: the session that has it needs the processor first
 _log = Logger("pool")
 
 
@@ -53,7 +54,7 @@ class Pool(Generic[S]):
                 found = candidate
             else:
                 await candidate.discard()
-        self._fill()
+        self._fill(_PAUSE)
         return found
 
     async def warm(self) -> None:
@@ -80,11 +81,12 @@ class Pool(Generic[S]):
             self._loop, self._filling = loop, None
             self._spares.clear()
 
-    def _fill(self) -> None:
+    def _fill(self, pause: float = 0.0) -> None:
         if len(self._spares) < self._size and (self._filling is None or self._filling.done()):
-            self._filling = asyncio.create_task(self._refill(), name="substrate pool")
+            self._filling = asyncio.create_task(self._refill(pause), name="substrate pool")
 
-    async def _refill(self) -> None:
+    async def _refill(self, pause: float) -> None:
+        await asyncio.sleep(pause)
         while len(self._spares) < self._size:
             try:
                 self._spares.append(await self._make())
