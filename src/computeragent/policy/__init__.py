@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from computeragent.policy.authorizer import PolicyToolAuthorizer
+    from computeragent.policy.cedar import CedarPolicyEngine
     from computeragent.policy.judge import PolicyJudge
+    from computeragent.policy.opa import OpaPolicyEngine
     from computeragent.policy.rules import RulesPolicyEngine
+    from computeragent.policy.srs import SrsPolicyEngine, srs_authorizer_from_env
     from computeragent.policy.types import (
         PolicyAction,
         PolicyDecision,
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
+    "CedarPolicyEngine": "cedar",
+    "OpaPolicyEngine": "opa",
     "PolicyAction": "types",
     "PolicyDecision": "types",
     "PolicyEngine": "types",
@@ -29,8 +34,12 @@ _HOMES = {
     "PolicyResult": "types",
     "PolicyToolAuthorizer": "authorizer",
     "RulesPolicyEngine": "rules",
+    "SrsPolicyEngine": "srs",
+    "srs_authorizer_from_env": "srs",
 }
 __all__ = [
+    "CedarPolicyEngine",
+    "OpaPolicyEngine",
     "PolicyAction",
     "PolicyDecision",
     "PolicyEngine",
@@ -41,6 +50,8 @@ __all__ = [
     "PolicyResult",
     "PolicyToolAuthorizer",
     "RulesPolicyEngine",
+    "SrsPolicyEngine",
+    "srs_authorizer_from_env",
 ]
 
 

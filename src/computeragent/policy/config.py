@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import msgspec
 
 from computeragent.errors import ValidationError
 from computeragent.policy.judge import PolicyJudge
+from computeragent.policy.principals import process_user
 from computeragent.policy.types import PolicyEngine, PolicyPrincipal, PolicyResource
 from computeragent.protocol_types import PermissionRequest, PolicyDecider, PolicyVerdict
 from computeragent.wire.policy import (
@@ -157,7 +156,7 @@ def session_policy(
             if isinstance(policy, SrsPolicyConfig) and who is None and policy.principal_id is not None:
                 who = PolicyPrincipal(policy.principal_id)
         assert isinstance(engine, PolicyEngine)
-        deciders.append(PolicyJudge(engine, principal=who or _user(), resource=resource, context={"cwd": cwd}))
+        deciders.append(PolicyJudge(engine, principal=who or process_user(), resource=resource, context={"cwd": cwd}))
     return SessionPolicy(deciders, owned) if deciders else None
 
 
@@ -165,15 +164,6 @@ def shared_policy(given: AnyPolicy) -> PolicyEngine | PolicyDecider:
     """The policy of many sessions, made once. Raises `ValidationError`."""
     policy = read_policy(given)
     return make_engine(policy) if isinstance(policy, PolicyConfig) else policy
-
-
-def _user() -> PolicyPrincipal:
-    """Who runs this process."""
-    try:
-        name = getpass.getuser()
-    except (OSError, KeyError):  # an id without a name, as in many containers
-        name = str(os.getuid())
-    return PolicyPrincipal(name)
 
 
 def _file(path: Path) -> PolicyConfig:

@@ -62,10 +62,11 @@ class PolicyService:
         client: Any = None,
         socket: str | None = None,
         largest: int = LARGEST,
+        breaker: Breaker | None = None,
     ) -> None:
         self.base = checked_base(base)
         self.place = socket or without_credentials(base)
-        self.breaker = Breaker()
+        self.breaker = breaker or Breaker()
         self._timeout = checked_timeout(timeout)
         self._headers = checked_headers(headers or {})
         self._given = client
