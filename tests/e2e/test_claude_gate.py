@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from claude_agent_sdk import ClaudeAgentOptions, ResultMessage
+from tests.telemetry.listening import Listener
 
-from computeragent import ComputerAgent, query
+from computeragent import ClaudeSDKClient, ComputerAgent, configure, get_pipeline, query
 from computeragent.policy import PolicyDecision, PolicyInput, PolicyPrincipal, PolicyResult, PolicyToolAuthorizer
 from computeragent.testing.models import ModelSimulator, parse_script
-from e2e.gate_cases import CASES, Case
+from e2e.gate_cases import BASH, CASES, Case, calling
 
 pytestmark = pytest.mark.anyio
 
@@ -78,7 +79,7 @@ async def scene(tmp_path: Path, case: Case) -> AsyncIterator[Scene]:
     script = case.script
     for name, place in places.items():
         script = script.replace(name, place)
-    async with ModelSimulator(parse_script(script)) as model:
+    with ModelSimulator.start_in_thread(parse_script(script)) as model:
         yield Scene(tmp_path, case, model)
 
 
@@ -128,3 +129,67 @@ async def test_in_the_harness_a_forbidden_deed_leaves_no_trace(case: Case, tmp_p
     denials = [e for e in events if e.kind == "ca_permission_decision" and e.decision == "deny"]
     assert len(denials) == forbids.denied
     assert {(e.engine, e.rule, e.reason) for e in denials} <= {("forbids", "the-deed", "forbidden")}
+
+
+HARMLESS = Case("harmless", "", calling("{tool: Bash, input: {command: 'echo mail ann@example.com'}}"))
+
+
+@pytest.fixture
+def sink() -> Iterator[Listener]:
+    listener = Listener()
+    configure(sinks=[listener])
+    yield listener
+    get_pipeline().close(5)
+    configure(sinks=[])
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+async def test_every_decision_is_told_with_its_session_tool_and_redacted_input(tmp_path: Path, sink: Listener) -> None:
+    authorizer = PolicyToolAuthorizer(engine=Forbids(), principal_resolver=lambda context: PolicyPrincipal("ann"))
+    async with scene(tmp_path, HARMLESS) as there:
+        await drop_in(there, can_use_tool=authorizer)
+    await get_pipeline().flush()
+    (decision,) = [event for event in sink.events if event.kind == "policy_decision"]
+    (used,) = [event for event in sink.events if event.kind == "tool_use"]
+    assert decision.session_id == used.session_id
+    assert decision.payload["tool_use_id"] == used.payload["tool_use_id"]
+    told = {name: decision.payload[name] for name in ("decision", "engine", "principal_id", "rule", "tool_name")}
+    assert told == {
+        "decision": "allow", "engine": "forbids", "principal_id": "ann", "rule": "the-deed", "tool_name": "Bash",
+    }  # fmt: skip
+    assert "ann@example.com" not in str(decision.payload)
+    assert decision.payload["tool_input"]["command"].startswith("echo mail ")
+
+
+async def test_the_client_is_gated_in_every_turn_and_a_denial_may_end_the_turn(tmp_path: Path) -> None:
+    forbids = Forbids()
+    authorizer = PolicyToolAuthorizer(
+        engine=forbids, principal_resolver=lambda context: PolicyPrincipal("ann"), on_deny="interrupt"
+    )
+    async with scene(tmp_path, CASES[0]) as there:
+        options = ClaudeAgentOptions(cwd=str(there.work), env=there.env, **there.fields(can_use_tool=authorizer))
+        async with ClaudeSDKClient(options) as client:
+            assert client.options is options
+            for _ in range(2):
+                await client.query("go")
+                result = [message async for message in client.receive_response()][-1]
+                assert isinstance(result, ResultMessage)
+                assert result.is_error
+        assert not await there.done()
+    assert forbids.denied == 2
+
+
+async def test_where_the_policy_has_no_opinion_the_modes_and_lists_of_the_cli_hold(tmp_path: Path) -> None:
+    class Silent(Forbids):
+        async def evaluate(self, input: PolicyInput) -> PolicyResult:  # noqa: A002
+            return PolicyResult(PolicyDecision.ABSTAIN)
+
+    authorizer = PolicyToolAuthorizer(engine=Silent(), principal_resolver=lambda context: PolicyPrincipal("ann"))
+    for number, (more, runs) in enumerate(
+        [({}, False), ({"allowed_tools": ["Bash"]}, True), ({"permission_mode": "bypassPermissions"}, True)]
+    ):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        async with scene(folder, Case("a deed", "", calling(BASH), options=more)) as there:
+            await drop_in(there, can_use_tool=authorizer)
+            assert await there.done() is runs
