@@ -339,6 +339,12 @@ class EventLogError(ComputerAgentError):
     code = "EVENT_LOG_FAILED"
 
 
+class AuditFileError(ComputerAgentError):
+    """The audit file cannot be written: it is signed with another key, or another process holds it."""
+
+    code = "AUDIT_FILE"
+
+
 class EventLogUnavailableError(EventLogError):
     """The server that keeps the event log cannot be reached, or does not take what it is told."""
 

@@ -165,6 +165,7 @@ sinks = Registry(
         "agentos": "computeragent.telemetry.sinks:AgentOSHttpSink",
         "console": "computeragent.telemetry.sinks:ConsoleSink",
         "jsonl": "computeragent.telemetry.sinks:JsonlSink",
+        "audit": "computeragent.telemetry.sinks:AuditFileSink",
     },
 )
 

@@ -16,12 +16,13 @@ _SIZE = 32
 def redaction_key() -> bytes:
     """The key in the state folder, made when missing; one for this process alone where none can be kept."""
     try:
-        return _kept(home("keys") / "redaction.key")
+        return kept_key(home("keys") / "redaction.key")
     except (OSError, ComputerAgentError):
         return secrets.token_bytes(_SIZE)
 
 
-def _kept(path: Path) -> bytes:
+def kept_key(path: Path) -> bytes:
+    """The key in a file of mode 0600, made when missing. Raises `OSError`."""
     # several processes may start at once: the first to link its file there wins, and none sees half a key
     if not path.exists():
         draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")

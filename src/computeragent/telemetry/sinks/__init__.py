@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from computeragent.telemetry.sinks.agentos import AgentOSHttpSink as AgentOSHttpSink
+    from computeragent.telemetry.sinks.audit_file import AuditFileSink as AuditFileSink
     from computeragent.telemetry.sinks.console import ConsoleSink as ConsoleSink
     from computeragent.telemetry.sinks.jsonl import JsonlSink as JsonlSink
     from computeragent.telemetry.sinks.mongo import MongoTelemetry as MongoTelemetry
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 _HOME_OF = {
     "AgentOSHttpSink": "agentos",
+    "AuditFileSink": "audit_file",
     "ConsoleSink": "console",
     "JsonlSink": "jsonl",
     "MongoTelemetry": "mongo",
