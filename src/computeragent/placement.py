@@ -9,13 +9,14 @@ from functools import partial
 from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
-from computeragent import plugins
+from computeragent import discovery, plugins
 from computeragent.agent_input import AgentInput, is_http_url, require_here
 from computeragent.discovery import agent_key
 from computeragent.errors import NotRemotableError, ValidationError
 from computeragent.eventlog import EventLog
 from computeragent.harness import LocalHarness
 from computeragent.harness.git_credential_client import is_configured, resolve_git_credential
+from computeragent.policy.types import PolicyEngine
 from computeragent.protocol_types import Harness, SessionRequest, Substrate
 from computeragent.references import RegisteredAgent, heard, require_ingest, resolve_agent
 from computeragent.settings import home, setting
@@ -83,8 +84,22 @@ def _here(given: AgentInput, where: Placement) -> tuple[Harness, AgentInput]:
         progress=where.progress,
         telemetry=where.telemetry,
         audit_sinks=where.audit_sinks,
+        policy=_bound(given, where),
+        owns_policy=True,
     )
     return harness, given
+
+
+def _bound(given: AgentInput, where: Placement) -> PolicyEngine | None:
+    """The policy of an agent that brings none along: that of ``SRS_*``, or a registered agent's at AgentOS."""
+    if given.policy is not None:
+        return None
+    direct = all(os.environ.get(name, "").strip() for name in ("SRS_BASE_URL", "SRS_POLICY_ID"))
+    if not direct and (given.agent_id is None or not discovery.configured("ingest")):
+        return None
+    from computeragent.policy.srs import SrsPolicyEngine
+
+    return SrsPolicyEngine.from_env(agentos_token=where.harness_token)
 
 
 def _there(url: str, kind: Literal["auto", "protocol", "server"], given: AgentInput, where: Placement) -> Harness:

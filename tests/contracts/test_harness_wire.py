@@ -41,6 +41,7 @@ from computeragent.wire.events import (
     Recorded,
     SdkMessage,
 )
+from computeragent.wire.policy import RulesPolicyConfig
 from computeragent.wire.requests import Attachment, PermissionDecision, UserInput
 
 pytestmark = pytest.mark.anyio
@@ -595,3 +596,45 @@ async def test_many_sessions_at_once_keep_apart(harness: Harness) -> None:
             assert not any(f"word-{other}" in said for other in range(6) if other != number)
 
     await asyncio.gather(*(one(number) for number in range(6)))
+
+
+# ── Policies ──
+
+RULES = """
+version: 1
+default: allow
+rules:
+  - name: no-secrets
+    effect: deny
+    reason: secrets are not written
+    match: {tool: Write, paths: ["**/*.secret"]}
+  - name: late
+    effect: ask
+    reason: who is there?
+    match: {tool: Bash}
+"""
+
+
+async def test_a_policy_judges_wherever_the_engine_runs(harness: Harness) -> None:
+    write = {"tool": "Write", "input": {"file_path": "a.secret", "content": "x"}}
+    policy = RulesPolicyConfig(text=RULES)
+    async with opened(harness, [write, BASH], policy=policy) as session:
+        await say(session)
+        events = await until(session, of(CaPermissionRequest))
+        (denied,) = [each.event for each in events if isinstance(each.event, CaPermissionDecision)]
+        assert (denied.decision, denied.engine, denied.rule, denied.decided_by) == (
+            "deny", "rules", "no-secrets", "policy",
+        )  # fmt: skip
+        assert denied.principal
+        asks = events[-1].event
+        assert isinstance(asks, CaPermissionRequest)
+        assert (asks.policy, asks.reason, asks.tool_name) == ("rules", "who is there?", "Bash")
+        await session.decide(asks.call_id, ALLOW)
+        await until(session, turn_over(0), after=events[-1].id)
+        with pytest.raises(ComputerAgentError):
+            await session.files.read("a.secret")
+
+
+async def test_a_policy_that_cannot_be_read_opens_no_session(harness: Harness) -> None:
+    with pytest.raises(ValidationError):
+        await harness.open(asked([BASH], policy=RulesPolicyConfig(text="version: 1\nrules: nonsense")))

@@ -69,7 +69,7 @@ class LocalHarness:
     agent works on a copy. `progress` is told about long work, such as a clone. Runs are told to `telemetry` (default:
     the process's own pipeline) and, one event after the other, to each of `audit_sinks`. Each session has a folder of
     its id in `work` (default: ``work`` in the state folder, where other projects have other folders).
-    `policy` judges the calls of all sessions, beside their own.
+    `policy` judges the calls of all sessions, beside their own; `owns_policy` has an engine closed with the harness.
     """
 
     hosts = False  # whether it runs what another harness has prepared
@@ -86,6 +86,7 @@ class LocalHarness:
         grace: float = GRACE,
         work: Path | None = None,
         policy: AnyPolicy | None = None,
+        owns_policy: bool = False,
     ) -> None:
         self.log: EventLog = log if log is not None else MemoryEventLog()
         self._owns_log = log is None
@@ -97,7 +98,7 @@ class LocalHarness:
         self._grace = grace
         self._work = work
         self._policy = None if policy is None else shared_policy(policy)
-        self._owns_policy = self._policy is not policy
+        self._owns_policy = owns_policy or self._policy is not policy
         self._sessions: dict[str, LocalSession] = {}
 
     async def open(self, request: SessionRequest) -> LocalSession:

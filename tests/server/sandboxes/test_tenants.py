@@ -187,7 +187,7 @@ async def test_a_servers_own_policy_holds_whatever_a_request_brings_along() -> N
     async def never(request: PermissionRequest) -> PolicyVerdict:
         return PolicyVerdict("deny", reason="not here", engine="house")
 
-    allow = {"kind": "rules", "text": "version: 1\ndefault: allow\n"}
+    allow = {"kind": "rules", "text": "version: 1\ndefault: allow\nrules: []\n"}
     async with serving(policy=never) as server:
         for more in ({}, {"policy": allow}, {"options": {"permissionMode": "bypassPermissions"}}):
             body = agent([WRITE], message="x")
