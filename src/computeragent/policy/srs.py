@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Self, cast
 from urllib.parse import quote
 
@@ -174,7 +174,7 @@ class SrsPolicyEngine:
         Raises `PolicyFaultError`.
         """
         known = self._bindings.get(agent)
-        if known is not None and time.monotonic() < known.until:
+        if known is not None and monotonic() < known.until:
             return known
         self._bindings.pop(agent, None)
         if self._policies is None:
@@ -219,7 +219,7 @@ class SrsPolicyEngine:
         return None
 
     def _kept(self, agent: str, policy_id: str | None, sections: dict[str, Any] | None = None) -> _Bound:
-        bound = _Bound(policy_id, time.monotonic() + self._ttl, sections or {})
+        bound = _Bound(policy_id, monotonic() + self._ttl, sections or {})
         self._bindings[agent] = bound
         return bound
 
