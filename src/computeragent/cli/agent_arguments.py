@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from computeragent.cli.arguments import POLICY, add_server, amount, count
+from computeragent.cli.audit_arguments import AUDIT_LOG
 
 if TYPE_CHECKING:
     from computeragent.cli.arguments import Commands
@@ -106,6 +107,7 @@ def _add_agent(parser: argparse.ArgumentParser) -> None:
     limits = parser.add_argument_group("what it may do")
     limits.add_argument("-y", "--yes", action="store_true", help="allow every tool call")
     limits.add_argument("--policy", metavar="POLICY", help=POLICY)
+    limits.add_argument("--audit-log", metavar="FILE", help=AUDIT_LOG)
     limits.add_argument("--permission-mode", metavar="MODE", help="the engine's own mode; every call is still asked")
     limits.add_argument("--max-turns", type=count, metavar="N", help="model calls per turn at most")
     limits.add_argument("--budget", type=amount, metavar="USD", help="end the run when it has cost more")

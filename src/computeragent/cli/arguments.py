@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import re
+import time
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,6 +13,9 @@ if TYPE_CHECKING:
 
 POLICY = 'judge every tool call by it: a rules (.yaml) or Cedar (.cedar) file, or JSON such as {"kind": "opa", …}'
 """The help of ``--policy``."""
+
+_AGO = re.compile(r"(\d{1,6})([smhd])")
+_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 def count(text: str) -> int:
@@ -34,6 +40,16 @@ def amount(text: str) -> float:
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"must be more than 0, not {text}")
     return value
+
+
+def moment(text: str) -> float:
+    """A moment as epoch seconds: so long ago (``30m``, ``12h``, ``7d``), or a date of ISO 8601, with a time or not."""
+    if (ago := _AGO.fullmatch(text)) is not None:
+        return time.time() - int(ago[1]) * _SECONDS[ago[2]]
+    try:
+        return datetime.fromisoformat(text).astimezone().timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise argparse.ArgumentTypeError(f"must be such as 30m, 12h, 7d or 2026-01-31, not {text!r}") from None
 
 
 def port(text: str) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from rich.console import Console
 
 from computeragent.chat import ChatHandle
+from computeragent.cli.audit_choice import warn_unwritten
 from computeragent.cli.main import report
 from computeragent.cli.progress import Progress
 from computeragent.cli.render import terminal
@@ -38,6 +39,7 @@ def chat(args: argparse.Namespace) -> int:
         finally:
             runner.run(agent.dispose())
             runner.run(log.close())
+            warn_unwritten(args.audit_sinks)
             save_history()
     if agent.session_id and args.session_store not in {None, "memory"}:
         console.print(f"resume with: {_resume(args, agent.session_id)}", style="dim", soft_wrap=True)
@@ -58,6 +60,7 @@ def _resume(args: argparse.Namespace, session_id: str) -> str:
         ("--runtime", None if here and args.runtime == "local" else args.runtime),
         ("--harness-url", args.harness_url),
         ("--harness-kind", args.harness_kind),
+        ("--audit-log", args.audit_log),
     ):
         command += [flag, value] if value else []
     return shlex.join(command)

@@ -18,6 +18,7 @@ from computeragent.agent import ComputerAgent
 from computeragent.approval import tty_approval
 from computeragent.chat import ChatHandle
 from computeragent.chat_result import ChatResult
+from computeragent.cli.audit_choice import audit_sinks, warn_unwritten
 from computeragent.cli.policy_choice import policy_choice
 from computeragent.cli.progress import Progress
 from computeragent.cli.render import TurnView, footer, terminal
@@ -44,12 +45,15 @@ async def _run(args: argparse.Namespace) -> int:
     fill_in(args)
     message = _message(args.message)
     progress = Progress(sys.stderr)
-    async with SqliteEventLog() as log, make_agent(args, log, progress) as agent:
-        handle = agent.chat(message)
-        with progress.waiting():
-            if args.json:
-                return await _as_json(handle, progress)
-            return await show_turn(handle, terminal(), progress)
+    try:
+        async with SqliteEventLog() as log, make_agent(args, log, progress) as agent:
+            handle = agent.chat(message)
+            with progress.waiting():
+                if args.json:
+                    return await _as_json(handle, progress)
+                return await show_turn(handle, terminal(), progress)
+    finally:
+        warn_unwritten(args.audit_sinks)
 
 
 async def show_turn(handle: ChatHandle, console: Console, progress: Progress | None = None) -> int:
@@ -110,6 +114,7 @@ def fill_in(args: argparse.Namespace) -> None:
     args.engine = setting("engine", args.engine)
     args.model = setting("model", args.model)
     args.agent_id = setting("agent_id", args.agent_id)
+    args.audit_sinks = audit_sinks(args.audit_log)
     if args.harness_url is not None or args.runtime is None:
         args.harness_url = server_url(args)
     if args.harness_url is None:
@@ -140,6 +145,7 @@ def make_agent(args: argparse.Namespace, log: EventLog, progress: Progress) -> C
         budget_max_usd=args.budget,
         on_tool_call=approver(allow_all=args.yes),
         policy=policy_choice(args.policy),
+        audit_sinks=args.audit_sinks,
         event_log=log,
         harness_url=args.harness_url,
         harness_kind=args.harness_kind,

@@ -8,6 +8,7 @@ import os
 import sys
 
 from computeragent import plugins
+from computeragent.cli.audit_choice import audit_sinks
 from computeragent.cli.callers import known
 from computeragent.cli.places import pooled
 from computeragent.cli.policy_choice import policy_choice
@@ -59,6 +60,7 @@ def serve(args: argparse.Namespace) -> int:
         advertise=advertise,
         max_sessions=args.max_sessions or MAX_SESSIONS,
         policy=policy_choice(args.policy),
+        audit_sinks=audit_sinks(args.audit_log),
     )
     _greet(url, token)
     serve_app(app, listener)

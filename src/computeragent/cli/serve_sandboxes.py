@@ -7,6 +7,7 @@ import os
 import sys
 
 from computeragent import plugins
+from computeragent.cli.audit_choice import audit_sinks
 from computeragent.cli.callers import known
 from computeragent.cli.listening import bracketed, listen, serve_app, url_of
 from computeragent.cli.places import pooled
@@ -14,6 +15,7 @@ from computeragent.cli.policy_choice import policy_choice
 from computeragent.server.auth import LOOPBACK, Authenticate, basic, own_token
 from computeragent.server.introspection import any_of
 from computeragent.server.sandboxes import create_sandbox_server
+from computeragent.telemetry.config import auto_sinks, configure
 
 PORT = 8787
 
@@ -23,6 +25,8 @@ def serve_sandboxes(args: argparse.Namespace) -> int:
     token = None if args.no_auth else os.environ.get("COMPUTERAGENT_SERVER_TOKEN") or own_token("sandboxes-token")
     for name in args.runtime or ["bwrap"] if args.pool else []:
         plugins.register_substrate(name, pooled(name, args.pool))
+    if audits := audit_sinks(args.audit_log):
+        configure(sinks=[*auto_sinks(), *audits])  # one pipeline tells all runs, each of which has its own harness
     listener = listen(args.host, PORT if args.port is None else args.port)
     app = create_sandbox_server(
         auth=None if token is None else _auth(token, args.introspect),

@@ -21,10 +21,18 @@ from computeragent.telemetry.protocols import Trip
 from computeragent.telemetry.recorded import RecordedRun, RunFacts
 from computeragent.telemetry.steps import Step
 from computeragent.telemetry.trace_context import Parent, current_parent
-from computeragent.wire.events import CaSessionEnded, CaSessionStarted, CaTurnStarted, EndReason, Recorded
+from computeragent.wire.events import (
+    CaPermissionDecision,
+    CaSessionEnded,
+    CaSessionStarted,
+    CaTurnStarted,
+    EndReason,
+    Recorded,
+)
 from computeragent.wire.identity import GitSource
 
 _READ_OUT = 2.0
+_VITAL = (CaSessionStarted, CaTurnStarted, CaPermissionDecision, CaSessionEnded)
 _log = Logger("telemetry")
 
 
@@ -124,7 +132,7 @@ class RunTelemetry:
         failure: ComputerAgentError | None = None
         try:
             async for recorded in session.events():
-                vital = isinstance(recorded.event, (CaSessionStarted, CaTurnStarted, CaSessionEnded))
+                vital = isinstance(recorded.event, _VITAL)
                 for listener in self._listeners:
                     listener.tell(recorded, vital=vital)
         except ComputerAgentError as error:

@@ -168,6 +168,6 @@ def _told(event: CaPermissionDecision) -> None:
         pipeline = get_pipeline()
         if pipeline.active:
             told = TelemetryEvent(kind="policy_decision", session_id="unknown", payload=decision_payload(event))
-            pipeline.offer(Step(time.time_ns(), lambda _: (told,)))
+            pipeline.offer(Step(time.time_ns(), lambda _: (told,), vital=True))
     except Exception as error:  # noqa: BLE001 - telemetry never breaks a run
         _log.error("decision_not_told", error=repr(error))

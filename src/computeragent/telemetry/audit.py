@@ -9,8 +9,12 @@ from typing import Any, Protocol, cast, runtime_checkable
 from computeragent.errors import ValidationError
 from computeragent.telemetry.config import bind_sinks
 from computeragent.telemetry.event import TelemetryEvent
+from computeragent.telemetry.middleware import PiiRedactor
 from computeragent.telemetry.pipeline import Pipeline
 from computeragent.telemetry.protocols import SpooledSink, TelemetrySink
+
+WHO = ("principal_id", "decided_by")
+"""What of a decision is told as it is, also where it is an address: an audit is about who it was."""
 
 
 @runtime_checkable
@@ -49,7 +53,7 @@ def audit_pipeline(sinks: Sequence[AuditSink]) -> Pipeline | None:
         return None
     adapted = [_adapted(sink) for sink in sinks]
     bind_sinks(adapted)
-    return Pipeline(sinks=adapted)
+    return Pipeline(middleware=[PiiRedactor(path_allowlist=WHO)], sinks=adapted)
 
 
 def _adapted(sink: AuditSink) -> TelemetrySink | SpooledSink:

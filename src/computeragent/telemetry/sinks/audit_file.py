@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from computeragent.errors import AuditFileError
 from computeragent.settings import home
 from computeragent.telemetry.chain.key import Key, own_key
 from computeragent.telemetry.chain.writer import ChainFile
@@ -43,7 +44,7 @@ class AuditFileSink:
 
     It is fed from the spool: what the disk does not take is kept and tried again, counted in the pipeline's ``stats()``
     and told in the log, and the run goes on. Each batch is synced. After a crash an event may come twice, with the
-    same ``event_id``.
+    same ``event_id``. `failing` says why the last batch could not be written, None when it was.
 
     """
 
@@ -57,6 +58,7 @@ class AuditFileSink:
         self.path = Path(os.path.realpath(path if path is not None else home() / "audit.jsonl"))
         self.limits = BatchLimits(linger=0.1)
         self.destination = f"audit {self.path}"
+        self.failing: str | None = None
         self._kinds = None if kinds is None else frozenset(kinds)
         self._file = ChainFile(self.path, own_key() if key is None else Key(key))
 
@@ -75,7 +77,12 @@ class AuditFileSink:
 
     def deliver(self, batch: Sequence[Spooled]) -> Spooled | None:
         """Commit a batch. Raises `OSError` and `AuditFileError`, to be called again."""
-        self._append([event.data for event in batch])
+        try:
+            self._append([event.data for event in batch])
+        except (OSError, AuditFileError) as error:
+            self.failing = str(error)
+            raise
+        self.failing = None
         return None
 
     def close(self) -> None:

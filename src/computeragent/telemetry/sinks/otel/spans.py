@@ -249,6 +249,10 @@ class SpanBuilder:
                 names.POLICY_ENGINE: told.get("engine"),
                 names.POLICY_LATENCY_MS: told.get("latency_ms"),
                 names.POLICY_TOOL_NAME: told.get("tool_name"),
+                names.POLICY_RULE: told.get("rule"),
+                names.POLICY_PRINCIPAL: told.get("principal_id"),
+                names.POLICY_CODE: told.get("code"),
+                names.POLICY_DECIDED_BY: told.get("decided_by"),
             }
         )
         if session.turn is not None:
