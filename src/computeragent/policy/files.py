@@ -26,8 +26,8 @@ _Version = tuple[int, int, int, int, int]
 class WatchedFile(Generic[Parsed]):
     """A policy file and what it says. `parse` gets its text and its name, and raises for a text that is no policy.
 
-    A new version counts at the first look that finds it complete: at once where the file was replaced, and where it
-    was written in place when it has stayed the same between two looks. A version that cannot be parsed, or a file that
+    A new version counts at the first look that finds it complete: at once where the file was replaced, or was left alone
+    for `LOOK_AGAIN` seconds; otherwise when it has stayed the same between two looks. A version that cannot be parsed, or a file that
     is gone, leaves the last good version in force: `problem` then says why, and the log says it once. Without a thread;
     safe with many.
     """
@@ -72,7 +72,8 @@ class WatchedFile(Generic[Parsed]):
             self.problem = self._told = None  # it is as it was
         elif version != self._told:
             replaced = version[:2] != self._version[:2]
-            if replaced or version == self._seen:
+            rested = time.time_ns() - max(version[2], version[3]) >= LOOK_AGAIN * 1e9
+            if replaced or rested or version == self._seen:
                 self._take(version)
         self._seen = version
 
