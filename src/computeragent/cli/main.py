@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from computeragent.cli.agent_arguments import add_chat, add_run
 from computeragent.cli.arguments import POLICY, count, port
+from computeragent.cli.audit_arguments import AUDIT_LOG, add_audit
 from computeragent.cli.session_arguments import add_sessions
 from computeragent.errors import ComputerAgentError
 
@@ -89,6 +90,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_simulate(commands)
     add_sessions(commands)
+    add_audit(commands)
     _add_agent(commands)
     _add_telemetry(commands)
     _add_doctor(commands)
@@ -169,6 +171,7 @@ def _add_serve(commands: Commands) -> None:
         "--max-sessions", type=count, metavar="N", help="sessions under way at a time (default: 10000); more get 429"
     )
     serve.add_argument("--policy", metavar="POLICY", help=POLICY)
+    serve.add_argument("--audit-log", metavar="FILE", help=AUDIT_LOG)
     serve.add_argument("--no-auth", action="store_true", help="let everybody in; for loopback alone")
     sandboxes = serve.add_argument_group("with --kind sandboxes")
     sandboxes.add_argument(
