@@ -13,7 +13,7 @@ from computeragent.policy.risk.grammar import MAX_LENGTH
 
 
 def commands(line: str) -> list[str]:
-    return [str(command) for command in parse(line).commands if command.words]
+    return [str(command) for command in parse(line).commands if command.words and not command.passing]
 
 
 # ── What runs ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -129,7 +129,7 @@ def test_input_and_redirections_are_told():
 
 def test_a_list_of_arguments_is_no_shell_line():
     assert [str(command) for command in parse_argv(["echo", "$(rm x); rm"]).commands] == ["echo $(rm x); rm"]
-    assert [str(command) for command in parse_argv(["bash", "-lc", "rm x"]).commands] == ["rm x"]
+    assert [str(command) for command in parse_argv(["bash", "-lc", "rm x"]).commands] == ["bash -lc rm x", "rm x"]
 
 
 @settings(max_examples=300, deadline=None)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from computeragent.cli.agent_arguments import add_chat, add_run
 from computeragent.cli.arguments import POLICY, count, port
 from computeragent.cli.audit_arguments import AUDIT_LOG, add_audit
+from computeragent.cli.policy_arguments import add_policy
 from computeragent.cli.session_arguments import add_sessions
 from computeragent.errors import ComputerAgentError
 
@@ -90,6 +91,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_simulate(commands)
     add_sessions(commands)
+    add_policy(commands)
     add_audit(commands)
     _add_agent(commands)
     _add_telemetry(commands)

@@ -23,6 +23,8 @@ def highest(*risks: Risk) -> Risk:
 
 def command_risk(command: Command) -> Risk:
     """The risk class of one command. What is not known is ``high``."""
+    if command.passing:
+        return "low"
     if command.unclear is not None and not command.words:
         return "high"
     name = command.program

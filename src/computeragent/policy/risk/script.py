@@ -48,7 +48,8 @@ class Redirect:
 class Command:
     """One simple command. `unclear` says why it cannot be told what it runs; its words are then a part of it.
 
-    `stdin` is what it reads, where the line says so. `via` are the programs that run it, such as ``sudo``.
+    `stdin` is what it reads, where the line says so. `via` are the programs that run it, such as ``sudo``. A
+    `passing` command, such as ``env`` before another one, does nothing but run those that are told beside it.
     """
 
     words: tuple[Word, ...] = ()
@@ -58,6 +59,7 @@ class Command:
     piped: bool = False
     via: tuple[str, ...] = ()
     unclear: str | None = None
+    passing: bool = False
 
     @property
     def program(self) -> str:

@@ -106,7 +106,7 @@ def follow(command: Command) -> Iterator[Step]:
         yield from steps
         return
     yield command  # a program of one's own, whatever its name
-    yield from (step for step in steps if step is not command)
+    yield from (step for step in steps if step is not command and not (isinstance(step, Command) and step.passing))
 
 
 def is_installed(program: str) -> bool:
@@ -138,8 +138,7 @@ def _unwrap(command: Command, wrapper: _Wrapper) -> Iterator[Step]:
     if not words:
         yield command
         return
-    if not wrapper.transparent:
-        yield command
+    yield replace(command, redirects=(), passing=True) if wrapper.transparent else command
     inner = replace(
         command,
         words=words,
@@ -228,8 +227,10 @@ def _shell(command: Command) -> Iterator[Step]:
         script = words[index] if index < len(words) else None
         if script is None or not script.known or odd:
             yield replace(command, unclear=f"what {name} -c runs cannot be told")
-        elif command.redirects:
-            yield replace(command, words=())
+        else:
+            yield replace(command, redirects=(), passing=True)
+            if command.redirects:
+                yield replace(command, words=())
         if script is not None and script.known:
             yield script.text
     elif index >= len(words):

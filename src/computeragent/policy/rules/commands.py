@@ -61,7 +61,9 @@ def _has_letters(words: Sequence[Word], option: str) -> bool:
 
 def read_pattern(text: str) -> CommandPattern:
     """A pattern from its text. Raises `ValueError`."""
-    words = shlex.split(text)
+    reader = shlex.shlex(text, posix=True, punctuation_chars=True)
+    reader.whitespace_split, reader.commenters = True, ""
+    words = list(reader)
     if not words:
         raise ValueError("it is empty")
     if any(re.fullmatch(r"[|&;<>()]+", word) for word in words):

@@ -304,8 +304,8 @@ class _Access:
         return [self._writes if use.access == "write" else self._reads]
 
     def within(self, subject: Subject) -> int:
-        """Whether all files are within the patterns, and there are any."""
-        cwd, answer = subject.call.cwd, YES if subject.files else NO
+        """Whether all files are within the patterns. A tool must name one; a command need not."""
+        cwd, answer = subject.call.cwd, YES if subject.files or subject.command is not None else NO
         for use in subject.files:
             for side in self._sides(use, subject):
                 answer = min(answer, NO if side is None else side.covers(use, cwd))

@@ -125,6 +125,7 @@ _DECISIONS = {effect: PolicyDecision(effect) for effect in _STRENGTH}
 
 def judge(ruleset: Ruleset, subject: Subject) -> Judgement:
     """What the rules say of one subject."""
+    passing = subject.command is not None and subject.command.passing
     unclear: Rule | None = None
     asking: Rule | None = None
     allowing: list[Rule] = []
@@ -144,7 +145,7 @@ def judge(ruleset: Ruleset, subject: Subject) -> Judgement:
         return Judgement("deny", [unclear], unclear=True)
     if asking is not None or unclear is not None:
         return Judgement("ask", [rule for rule in (asking or unclear,) if rule is not None], unclear=asking is None)
-    return Judgement("allow", allowing) if allowing else Judgement(ruleset.default)
+    return Judgement("allow", allowing) if allowing or passing else Judgement(ruleset.default)
 
 
 def _reason(decided: Judgement, subject: Subject) -> str:

@@ -73,8 +73,8 @@ def tool_hosts(tool_input: Mapping[str, Any]) -> list[Host]:
         value = tool_input.get(argument)
         if value is None:
             continue
-        for each in cast("list[Any]", value) if isinstance(value, list) else (value,):
-            found.append(url_host(each) if isinstance(each, str) else None)
+        values = cast("list[Any]", value) if isinstance(value, list) else [value]
+        found += [url_host(each) if isinstance(each, str) else None for each in values]
     return found
 
 

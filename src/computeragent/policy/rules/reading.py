@@ -14,7 +14,7 @@ from computeragent.policy.rules.ruleset import Effect, Rule, Ruleset
 VERSION = 1
 MAX_RULES = 5_000
 
-_TOP = ("version", "default", "unclear", "rules", "cases", "description")
+_TOP = ("version", "default", "unclear", "rules", "cases", "defaults", "description")
 _RULE = ("name", "effect", "reason", "match", "obligations")
 _OBLIGATIONS = {
     "redact": ("kind", "argument", "with"),
@@ -62,9 +62,9 @@ def _rule(entry: Entry) -> Rule:
     match = given["match"].mapping("match", KEYS) if "match" in given else {}
     tools = tuple(match["tool"].texts("tool")) if "tool" in match else ()
     tests = [text_glob(name, ignore_case=True) for name in tools]
-    obligations = _obligations(given["obligations"]) if "obligations" in given else ()
-    if obligations and effect != "allow":
+    if "obligations" in given and effect != "allow":
         given["obligations"].fail(f"obligations come with an allow, not with {effect}")
+    obligations = _obligations(given["obligations"]) if "obligations" in given else ()
     return Rule(
         given["name"].text("name"),
         effect,
