@@ -10,8 +10,12 @@ from computeragent.policy.types import PolicyPrincipal
 
 def process_user() -> PolicyPrincipal:
     """Who runs this process."""
+    return PolicyPrincipal(user_name())
+
+
+def user_name() -> str:
+    """The name of who runs this process."""
     try:
-        name = getpass.getuser()
+        return getpass.getuser()
     except (OSError, KeyError):  # an id without a name, as in many containers
-        name = str(os.getuid())
-    return PolicyPrincipal(name)
+        return str(os.getuid())
