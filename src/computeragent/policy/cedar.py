@@ -87,6 +87,11 @@ class CedarPolicyEngine:
         _ = self._file.value  # looks whether it has changed
         return self._file.generation
 
+    @property
+    def problem(self) -> str | None:
+        """Why the file as it is now is not in force; None while it is."""
+        return None if self._file is None else self._file.problem
+
     async def evaluate(self, input: PolicyInput) -> PolicyResult:  # noqa: A002 - the name that users know
         """Judge one call. Never raises: a fault is a denial with a code."""
         try:
