@@ -97,6 +97,19 @@ async def test_deleting_a_session_under_way_ends_it_and_frees_its_folder(server:
         assert (gone.status_code, gone.json()["error"]["code"]) == (404, "NOT_FOUND")
 
 
+async def test_what_a_deleted_session_said_is_not_kept_in_memory(server: Server) -> None:
+    transcripts = plugins.resolve_session_store("memory")
+    session = await server.open([{"text": "x"}])
+    await server.say(session, "something to remember")
+    await server.events(session, lambda event: event.get("endsTurn"))
+    principal = await bearer([TOKEN])(TOKEN)
+    assert principal is not None
+    key = {"project_key": f"computeragent:{principal.id}", "session_id": session}
+    assert "something to remember" in str(await transcripts.load(key))
+    await server.client.delete(f"/v1/sessions/{session}")
+    assert await transcripts.load(key) is None
+
+
 async def test_every_page_together_is_the_list(server: Server) -> None:
     made = [await server.open() for _ in range(7)]
     listed: list[str] = []

@@ -129,9 +129,16 @@ class LocalHarness:
         """A session that was opened here and not closed yet."""
         return self._sessions.get(session_id)
 
-    async def forget(self, session_id: str, project_key: str = SessionRequest.project_key) -> None:
-        """Remove the folder of a session that is closed and will not come back."""
+    async def forget(
+        self, session_id: str, project_key: str = SessionRequest.project_key, *, transcript: bool = False
+    ) -> None:
+        """Remove the folder of a session that is closed and will not come back.
+
+        With `transcript`, the ``memory`` store forgets it, too.
+        """
         await asyncio.to_thread(shutil.rmtree, self._folder(session_id, project_key), ignore_errors=True)
+        if transcript:
+            await _store(None).delete({"project_key": project_key, "session_id": session_id})
 
     async def close(self) -> None:
         """Close every session, and the log unless it was handed in."""

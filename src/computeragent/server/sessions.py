@@ -226,7 +226,7 @@ class Sessions:
             del self._held[name]
             await held.session.close()
             if not held.remembers:
-                await self.harness.forget(name, held.project)
+                await self.harness.forget(name, held.project, transcript=True)
             if self._replicas is None:
                 with suppress(NotFoundError):
                     await self.harness.log.delete(name)
