@@ -28,6 +28,8 @@ bench: $(READY) ## run the benchmarks
 	@$(RUN) benchmarks/run.py $(ARGS)
 	@$(RUN) benchmarks/redaction.py --quick
 	@$(RUN) benchmarks/telemetry.py --quick
+	@$(RUN) benchmarks/streams.py --quick
+	@$(RUN) benchmarks/substrates.py --quick
 
 soak: $(READY) ## run what takes long: soak tests, and the installation of every extra
 	@$(RUN) -m pytest -m soak --timeout 1800 $(ARGS)
