@@ -48,6 +48,16 @@ OWN_NAMES = {
         "resolve_session_store",
         "resolve_substrate",
     ],
+    "policy.authorizer": ["PolicyToolAuthorizer"],
+    "policy.types": [
+        "PolicyAction",
+        "PolicyDecision",
+        "PolicyEngine",
+        "PolicyInput",
+        "PolicyPrincipal",
+        "PolicyResource",
+        "PolicyResult",
+    ],
     "protocol_types": [
         "AgentManifest",
         "AgentTelemetry",
