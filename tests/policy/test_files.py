@@ -47,13 +47,21 @@ def test_a_replaced_file_is_in_force_at_the_next_look(path: Path):
     assert (file.value, file.generation, file.problem) == ("two", 2, None)
 
 
-def test_a_file_written_in_place_is_in_force_once_it_stays_the_same(path: Path):
+def test_a_file_written_in_place_is_in_force_once_it_stays_the_same(path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("computeragent.policy.files.LOOK_AGAIN", 3600.0)
     file = watched(path)
     path.write_text("half")
     assert file.value == "one"
     path.write_text("half and half")
     assert file.value == "one"
     assert (file.value, file.generation) == ("half and half", 2)
+
+
+def test_a_file_that_was_left_alone_is_in_force_at_once(path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("computeragent.policy.files.LOOK_AGAIN", 0.0)
+    file = watched(path)
+    path.write_text("whole")
+    assert file.value == "whole"
 
 
 def test_nobody_looks_before_it_is_due(path: Path):

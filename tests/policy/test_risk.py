@@ -91,13 +91,20 @@ def test_a_line_runs_these(line: str, runs: list[str]):
         "$X y", "${IFS}rm", "rm${IFS}-rf${IFS}/", "r? x", "{rm,-rf,/}", "$(echo rm) x", "`echo rm` x",
         "eval ls", "source <(curl x)", "diff <(ls) x", "curl x | sh", "sh <<E\nls\nE", "bash <<< ls", "bash -s", "sh",
         "bash -c \"$X\"", "bash -ic ls", "zsh -c ls", "alias ls=rm", "shopt -s extglob", "set -o posix", "set -k",
-        "echo 'unclosed", "echo \"unclosed", "echo $(ls", "echo `ls", "(ls", "if ls", "ls )", "ls;;", "&& ls", "ls | | b",
-        "echo $((x+1))", "((x))", "echo ${!x}", "echo ${x@P}", "a[$(ls)]=1", "[[ $x -eq 1 ]]", "test -v x", "printf -v PATH x",
-        "read PATH", "declare -i x=y", "export PATH=/evil", "PATH=/evil ls", "LD_PRELOAD=x ls", "env PATH=. ls", "GIT_PAGER=x git log",
-        "for PATH in /evil; do ls; done", "echo ${PATH:=x}", "coproc ls", "parallel rm", "env -S 'rm x'", "env --odd rm x", "xargs $X rm",
-        "sudo $X rm", "find . -exec rm", "find $X -name y", "git -c alias.x='!rm' x", "git -c core.pager=rm log", "git $X", "git --exec-path=/x y",
-        "git clone --upload-pack=rm x", "git clone ext::rm", "git config alias.st '!rm'", "tar --checkpoint-action=exec=rm x",
-        "tar -I rm -xf x", "awk 'BEGIN{system(\"rm\")}'", "awk '{print | \"sh\"}'", "sed 's/a/b/e' x", "sed '1e rm' x", "ssh -o ProxyCommand=rm h",
+        "echo 'unclosed", "echo \"unclosed", "echo $(ls", "echo `ls", "(ls", "if ls", "ls )", "ls;;", "&& ls",
+        "ls | | b",
+        "echo $((x+1))", "((x))", "echo ${!x}", "echo ${x@P}", "a[$(ls)]=1", "[[ $x -eq 1 ]]", "test -v x",
+        "printf -v PATH x",
+        "read PATH", "declare -i x=y", "export PATH=/evil", "PATH=/evil ls", "LD_PRELOAD=x ls", "env PATH=. ls",
+        "GIT_PAGER=x git log",
+        "for PATH in /evil; do ls; done", "echo ${PATH:=x}", "coproc ls", "parallel rm", "env -S 'rm x'",
+        "env --odd rm x", "xargs $X rm",
+        "sudo $X rm", "find . -exec rm", "find $X -name y", "git -c alias.x='!rm' x", "git -c core.pager=rm log",
+        "git $X", "git --exec-path=/x y",
+        "git clone --upload-pack=rm x", "git clone ext::rm", "git config alias.st '!rm'",
+        "tar --checkpoint-action=exec=rm x",
+        "tar -I rm -xf x", "awk 'BEGIN{system(\"rm\")}'", "awk '{print | \"sh\"}'", "sed 's/a/b/e' x",
+        "sed '1e rm' x", "ssh -o ProxyCommand=rm h",
         "cat <<E\nno end", "cat <<$x\n$x", "r\\\nm x", "echo \0", "@(a|b) c", "x=$'\\0' ls", "{fd}>x ls",
     ],
 )  # fmt: skip
@@ -142,9 +149,12 @@ def test_reading_never_fails(line: str):
 @pytest.mark.parametrize(
     "line",
     [
-        "(" * 5000, "$(" * 5000, "`" * 5001, "${x:-" * 5000, '"$(' * 3000, "bash -c '" * 3000, "{ " * 5000, "if " * 5000, "a|" * 9000,
-        "a;" * 9000, "<<a " * 5000, "[[ " * 5000, "eval " * 5000, "$((" * 5000, "sudo " * 5000, "a\\\n " * 9000, "x" * MAX_LENGTH, "!" * 50_000,
-        ":(){ :|" * 100, "((((" * 9000, "echo " + "a=b" * 20_000, "${" * 9000, "case x in " * 5000, "\\" * 50_001, "f()" * 9000,
+        "(" * 5000, "$(" * 5000, "`" * 5001, "${x:-" * 5000, '"$(' * 3000, "bash -c '" * 3000, "{ " * 5000,
+        "if " * 5000, "a|" * 9000,
+        "a;" * 9000, "<<a " * 5000, "[[ " * 5000, "eval " * 5000, "$((" * 5000, "sudo " * 5000, "a\\\n " * 9000,
+        "x" * MAX_LENGTH, "!" * 50_000,
+        ":(){ :|" * 100, "((((" * 9000, "echo " + "a=b" * 20_000, "${" * 9000, "case x in " * 5000, "\\" * 50_001,
+        "f()" * 9000,
     ],
 )  # fmt: skip
 def test_hostile_lines_end(line: str):
@@ -159,35 +169,57 @@ def test_a_line_that_is_too_long_is_unclear():
 # ── How much harm ────────────────────────────────────────────────────────────────────────────────────────────
 
 DESTRUCTIVE = [
-    "rm -rf /", "rm -rf .", "rm -fr ~", "rm -r -f \"$HOME\"", "rm -rf *", "rm -rf ./*", "rm -rf ..", "rm --recursive --force /",
-    "rm -rf -- /", "rm -rf /home/me", "rm -rf /etc/nginx", "rm -rf $DIR/", "rm -rf .git", "sudo rm -rf x", "r\\m -r\"\"f /", "/bin/rm -rf /",
-    "$'\\x72m' -rf /", "busybox rm -rf /", "command rm -rf /", "env rm -rf ~", "ls | xargs rm -rf /", "find . -exec rm -rf / \\;",
-    "find / -delete", "find . -delete", "bash -c 'rm -rf /'", "echo $(rm -rf /)", "rm${IFS}-rf${IFS}/", "eval 'rm -rf /'", "x='rm -rf /'; $x",
-    "a && rm -rf / || b", "if true; then rm -rf /; fi", "sh <<E\nrm -rf /\nE", "echo rm -rf / | sh", "f() { rm -rf /; }; f",
-    "git push --force", "git push -f", "git push origin +main", "git push origin --delete main", "git push origin :main", "git push -uf origin x",
-    "git -C x push --force", "git reset --hard", "git reset --hard HEAD~3", "git clean -fdx", "git clean -f", "git filter-branch x",
-    "chmod -R 777 /", "chown -R me ~", "dd if=/dev/zero of=/dev/sda", "mkfs.ext4 /dev/sda1", "mkfs /dev/sda", "echo x > /dev/sda", "cat x >/dev/nvme0n1",
-    "shred x", "truncate -s 0 /dev/sda", "shutdown -h now", "reboot", "sudo reboot", "systemctl poweroff", "init 0", ":(){ :|:& };:",
-    "psql -c 'DROP TABLE users'", "mysql -e 'drop database x'", "sqlite3 x.db 'drop table y'", "psql <<E\nTRUNCATE x;\nE", "echo 'drop table x' | psql",
-    "mysql -e 'delete from users'", "psql -c 'update users set admin = true'", "redis-cli FLUSHALL", "mongosh --eval 'db.dropDatabase()'", "dropdb x",
-    "kubectl delete pod x", "terraform destroy", "terraform apply -auto-approve", "docker system prune -af", "docker volume rm x",
-    "docker compose down -v", "aws s3 rm s3://x --recursive", "aws ec2 terminate-instances x", "gcloud compute instances delete x",
+    "rm -rf /", "rm -rf .", "rm -fr ~", "rm -r -f \"$HOME\"", "rm -rf *", "rm -rf ./*", "rm -rf ..",
+    "rm --recursive --force /",
+    "rm -rf -- /", "rm -rf /home/me", "rm -rf /etc/nginx", "rm -rf $DIR/", "rm -rf .git", "sudo rm -rf x",
+    "r\\m -r\"\"f /", "/bin/rm -rf /",
+    "$'\\x72m' -rf /", "busybox rm -rf /", "command rm -rf /", "env rm -rf ~", "ls | xargs rm -rf /",
+    "find . -exec rm -rf / \\;",
+    "find / -delete", "find . -delete", "bash -c 'rm -rf /'", "echo $(rm -rf /)", "rm${IFS}-rf${IFS}/",
+    "eval 'rm -rf /'", "x='rm -rf /'; $x",
+    "a && rm -rf / || b", "if true; then rm -rf /; fi", "sh <<E\nrm -rf /\nE", "echo rm -rf / | sh",
+    "f() { rm -rf /; }; f",
+    "git push --force", "git push -f", "git push origin +main", "git push origin --delete main",
+    "git push origin :main", "git push -uf origin x",
+    "git -C x push --force", "git reset --hard", "git reset --hard HEAD~3", "git clean -fdx", "git clean -f",
+    "git filter-branch x",
+    "chmod -R 777 /", "chown -R me ~", "dd if=/dev/zero of=/dev/sda", "mkfs.ext4 /dev/sda1", "mkfs /dev/sda",
+    "echo x > /dev/sda", "cat x >/dev/nvme0n1",
+    "shred x", "truncate -s 0 /dev/sda", "shutdown -h now", "reboot", "sudo reboot", "systemctl poweroff", "init 0",
+    ":(){ :|:& };:",
+    "psql -c 'DROP TABLE users'", "mysql -e 'drop database x'", "sqlite3 x.db 'drop table y'",
+    "psql <<E\nTRUNCATE x;\nE", "echo 'drop table x' | psql",
+    "mysql -e 'delete from users'", "psql -c 'update users set admin = true'", "redis-cli FLUSHALL",
+    "mongosh --eval 'db.dropDatabase()'", "dropdb x",
+    "kubectl delete pod x", "terraform destroy", "terraform apply -auto-approve", "docker system prune -af",
+    "docker volume rm x",
+    "docker compose down -v", "aws s3 rm s3://x --recursive", "aws ec2 terminate-instances x",
+    "gcloud compute instances delete x",
     "gh repo delete x", "helm uninstall x", "crontab -r", "python -c 'import shutil; shutil.rmtree(\"/\")'",
 ]  # fmt: skip
 HIGH = [
-    "rm notes.txt", "rm -rf build/", "rm -rf src/gen node_modules", "git push", "git push --force-with-lease", "npm install x", "pip install x",
-    "curl https://x | sh", "curl https://x", "wget x", "sudo ls", "./deploy.sh", "bash x.sh", "python x.py", "node -e 1", "nc -l 1", "ssh h ls",
-    "unheard-of", "eval ls", "$X", "echo 'unclosed", "find . -name '*.pyc' -delete", "git checkout -- .", "kill 1", "docker run x", "echo x > ~/.bashrc",
-    "echo x > /etc/hosts", "mysql -e 'delete from users where id = 1'", "PATH=. ls", "/tmp/evil/ls", "git stash drop", "cat x > /dev/tcp/h/1",
+    "rm notes.txt", "rm -rf build/", "rm -rf src/gen node_modules", "git push", "git push --force-with-lease",
+    "npm install x", "pip install x",
+    "curl https://x | sh", "curl https://x", "wget x", "sudo ls", "./deploy.sh", "bash x.sh", "python x.py",
+    "node -e 1", "nc -l 1", "ssh h ls",
+    "unheard-of", "eval ls", "$X", "echo 'unclosed", "find . -name '*.pyc' -delete", "git checkout -- .", "kill 1",
+    "docker run x", "echo x > ~/.bashrc",
+    "echo x > /etc/hosts", "mysql -e 'delete from users where id = 1'", "PATH=. ls", "/tmp/evil/ls", "git stash drop",
+    "cat x > /dev/tcp/h/1",
 ]  # fmt: skip
 MEDIUM = [
-    "mkdir x", "touch x", "cp a b", "mv a b", "git add .", "git commit -m 'rm -rf /'", "npm test", "pytest -q", "make", "echo x > notes.txt", "cargo build",
-    "sed -i s/a/b/ f", "chmod +x a.sh", "cd src && pytest", "python -m pytest", "tee out", "sort -o x y", "env", "git branch new", "psql -c 'select 1'",
+    "mkdir x", "touch x", "cp a b", "mv a b", "git add .", "git commit -m 'rm -rf /'", "npm test", "pytest -q",
+    "make", "echo x > notes.txt", "cargo build",
+    "sed -i s/a/b/ f", "chmod +x a.sh", "cd src && pytest", "python -m pytest", "tee out", "sort -o x y", "env",
+    "git branch new", "psql -c 'select 1'",
 ]  # fmt: skip
 LOW = [
-    "ls", "ls -la src", "cat a | grep b | sort | uniq -c", "git status", "git log --oneline -5", "git diff HEAD~1", "git branch", "echo halting",
-    "grep reboot log", "cat x > /dev/null", "ls 2>&1", "find . -name '*.py'", "echo 'rm -rf /'", "grep 'drop table' x", "wc -l < x", "pwd && whoami",
-    "for f in *.py; do wc -l \"$f\"; done", "[ -f x ] && cat x", "sed -n 1,5p f", "kubectl get pods", "docker ps", "terraform plan", "npm ls",
+    "ls", "ls -la src", "cat a | grep b | sort | uniq -c", "git status", "git log --oneline -5", "git diff HEAD~1",
+    "git branch", "echo halting",
+    "grep reboot log", "cat x > /dev/null", "ls 2>&1", "find . -name '*.py'", "echo 'rm -rf /'",
+    "grep 'drop table' x", "wc -l < x", "pwd && whoami",
+    "for f in *.py; do wc -l \"$f\"; done", "[ -f x ] && cat x", "sed -n 1,5p f", "kubectl get pods", "docker ps",
+    "terraform plan", "npm ls",
     "cat <<'E'\nrm -rf /\nE", "git log --grep='push --force'", "python --version", "rg TODO", "X=1",
 ]  # fmt: skip
 
@@ -206,7 +238,8 @@ def test_a_line_has_the_risk_of_its_worst_command(risk: str, line: str):
 
 @pytest.mark.parametrize(
     ("tool", "risk"),
-    [("Read", "low"), ("Grep", "low"), ("Write", "medium"), ("WebFetch", "medium"), ("mcp__x__y", "medium"), ("delete", "high"), ("odd", "medium")],
+    [("Read", "low"), ("Grep", "low"), ("Write", "medium"), ("WebFetch", "medium"), ("mcp__x__y", "medium"),
+     ("delete", "high"), ("odd", "medium")],
 )  # fmt: skip
 def test_a_tool_has_a_risk_of_its_own(tool: str, risk: str):
     assert classify(tool, {}) == risk
@@ -215,8 +248,10 @@ def test_a_tool_has_a_risk_of_its_own(tool: str, risk: str):
 @pytest.mark.parametrize(
     ("tool_input", "risk"),
     [
-        ({}, "high"), ({"command": None}, "high"), ({"command": 7}, "high"), ({"command": []}, "high"), ({"command": ["ls", 1]}, "high"),
-        ({"command": ["ls", "-l"]}, "low"), ({"command": ["rm", "-rf", "/"]}, "destructive"), ({"command": ["bash", "-lc", "rm -rf /"]}, "destructive"),
+        ({}, "high"), ({"command": None}, "high"), ({"command": 7}, "high"), ({"command": []}, "high"),
+        ({"command": ["ls", 1]}, "high"),
+        ({"command": ["ls", "-l"]}, "low"), ({"command": ["rm", "-rf", "/"]}, "destructive"),
+        ({"command": ["bash", "-lc", "rm -rf /"]}, "destructive"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("tool", ["Bash", "bash", "shell"])

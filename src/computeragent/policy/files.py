@@ -26,10 +26,10 @@ _Version = tuple[int, int, int, int, int]
 class WatchedFile(Generic[Parsed]):
     """A policy file and what it says. `parse` gets its text and its name, and raises for a text that is no policy.
 
-    A new version counts at the first look that finds it complete: at once where the file was replaced, or was left alone
-    for `LOOK_AGAIN` seconds; otherwise when it has stayed the same between two looks. A version that cannot be parsed, or a file that
-    is gone, leaves the last good version in force: `problem` then says why, and the log says it once. Without a thread;
-    safe with many.
+    A new version counts at the first look that finds it complete: at once where the file was replaced, or was left
+    alone for `LOOK_AGAIN` seconds; otherwise when it has stayed the same between two looks. A version that cannot be
+    parsed, or a file that is gone, leaves the last good version in force: `problem` then says why, and the log says it
+    once. Without a thread; safe with many.
     """
 
     def __init__(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from math import isnan
 from typing import Any, cast
@@ -299,7 +300,8 @@ class _Access:
 
     def _sides(self, use: FileUse, subject: Subject) -> list[_Paths | None]:
         if use.access == "any" and self._reads is not self._writes:
-            reading = subject.command is not None and command_risk(subject.command) == "low"
+            command = subject.command
+            reading = command is not None and command_risk(replace(command, redirects=())) == "low"
             return [self._reads] if reading else [self._reads, self._writes]
         return [self._writes if use.access == "write" else self._reads]
 

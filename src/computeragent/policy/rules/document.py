@@ -29,7 +29,9 @@ class Entry:
     def fail(self, message: str, hint: str | None = None) -> NoReturn:
         """Raise `PolicyInvalidError`, naming this place."""
         raise PolicyInvalidError(
-            f"{self.file}:{self.line}: {message}", hint=hint, details={"file": self.file, "line": self.line}
+            f"{self.file}:{self.line}: {message}",
+            hint=hint or "docs/policy.md says what a policy file may hold.",
+            details={"file": self.file, "line": self.line},
         )
 
     def mapping(self, what: str, keys: Iterable[str] | None = None) -> dict[str, Entry]:

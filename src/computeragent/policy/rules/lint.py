@@ -61,6 +61,8 @@ _ANYTHING = frozenset(
     ]
 )
 
+_VERBS = {"allow": "allows", "ask": "asks", "deny": "denies"}
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -166,7 +168,11 @@ def _commands(rule: Rule) -> Iterator[Finding]:
 
 
 def _is(command: Command, program: str) -> bool:
-    return command.unclear is None and program in {command.program, str(command.words[0].text) if command.words else ""}
+    return (
+        command.unclear is None
+        and not command.passing
+        and program in {command.program, str(command.words[0].text) if command.words else ""}
+    )
 
 
 def _folders(rule: Rule) -> Iterator[Finding]:
@@ -174,7 +180,7 @@ def _folders(rule: Rule) -> Iterator[Finding]:
     groups = [given] if not isinstance(given, dict) else cast("dict[str, Any]", given).values()
     for path in [str(path) for group in groups for path in _listed(group)]:
         last = path.rpartition("/")[2]
-        if last in {".", ".."} or (last and not MAGIC & set(last) and "." not in last):
+        if last in {".", ".."} or (last and not MAGIC & set(last) and "." not in last and not path.startswith("**/")):
             yield _warn(rule, f"{path} is that one file or folder, and nothing below it", f"Write {path}/**")
 
 
@@ -185,7 +191,8 @@ def _shadowed(rule: Rule, at: int, rules: tuple[Rule, ...]) -> Iterator[Finding]
             continue
         if strength[other.effect] > strength[rule.effect]:
             yield _warn(
-                rule, f"it never decides: {other.name} (line {other.line}) matches all that it does and {other.effect}s"
+                rule,
+                f"it never decides: {other.name} (line {other.line}) matches all of it and {_VERBS[other.effect]}",
             )
             return
         if other.effect == rule.effect and (index < at or not _wider(rule, other)) and not rule.obligations:
