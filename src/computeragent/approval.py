@@ -15,7 +15,8 @@ import msgspec
 
 from computeragent.errors import ValidationError
 from computeragent.logs import Logger
-from computeragent.policy.answers import called
+from computeragent.policy.answers import Approver, called
+from computeragent.policy.principals import user_name
 from computeragent.protocol_types import PermissionRequest, ToolCallback
 from computeragent.wire.encoding import from_json, to_json
 from computeragent.wire.requests import PermissionDecision
@@ -44,22 +45,7 @@ def tty_approval(
     """
     _one_of("risk_gate", risk_gate, [*_ORDER, "none"])
     _one_of("default_decision", default_decision, ["allow", "deny"])
-    turn = asyncio.Lock()
-
-    async def ask(request: PermissionRequest) -> PermissionDecision:
-        if request.policy is None and _below(request.risk, risk_gate):
-            return PermissionDecision(decision="allow")
-        async with turn:
-            terminal = _Terminal(stdin or sys.stdin, stdout or sys.stdout)
-            asking = asyncio.ensure_future(asyncio.to_thread(_prompt, request, default_decision, terminal))
-            try:
-                return await asyncio.shield(asking)
-            except asyncio.CancelledError:
-                terminal.hang_up()
-                await asyncio.wait({asking}, timeout=1)
-                raise
-
-    return ask
+    return _AtTerminal(risk_gate, default_decision, stdin, stdout)
 
 
 def describe(request: PermissionRequest) -> str:
@@ -84,6 +70,31 @@ def _one_of(name: str, value: str, known: list[str]) -> None:
 
 def _below(risk: str | None, gate: str) -> bool:
     return risk is not None and gate != "none" and _ORDER.index(risk) < _ORDER.index(gate)
+
+
+class _AtTerminal(Approver):
+    """Asks at the terminal, and says who was there."""
+
+    def __init__(self, gate: str, default: str, stdin: TextIO | None, stdout: TextIO | None) -> None:
+        self._gate = gate
+        self._default = default
+        self._stdin = stdin
+        self._stdout = stdout
+        self._turn = asyncio.Lock()
+
+    async def answered(self, request: PermissionRequest) -> tuple[PermissionDecision, str]:
+        """The answer, and who gave it: the user at the terminal, or nobody where it was not asked for."""
+        if request.policy is None and _below(request.risk, self._gate):
+            return PermissionDecision(decision="allow"), "callback"
+        async with self._turn:
+            terminal = _Terminal(self._stdin or sys.stdin, self._stdout or sys.stdout)
+            asking = asyncio.ensure_future(asyncio.to_thread(_prompt, request, self._default, terminal))
+            try:
+                return await asyncio.shield(asking), f"terminal:{user_name()}"
+            except asyncio.CancelledError:
+                terminal.hang_up()
+                await asyncio.wait({asking}, timeout=1)
+                raise
 
 
 class _Terminal:

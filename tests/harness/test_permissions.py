@@ -207,8 +207,10 @@ async def test_the_first_answer_wins():
     asked = Asked()
     task = await asked.pending()
     asked.chain.decide("call_1", DENY, "manual")
-    with pytest.raises(UnknownCallError, match=r"^no pending permission request for callId 'call_1' on session 's'$"):
+    with pytest.raises(UnknownCallError) as late:
         asked.chain.decide("call_1", ALLOW, "callback")
+    said = "no pending permission request for callId 'call_1' on session 's': deny by manual was first"
+    assert (late.value.message, late.value.details) == (said, {"decision": "deny", "decidedBy": "manual"})
     assert await task == PermissionDecision(decision="deny", reason="no")
     assert (asked.decision.decided_by, asked.decision.reason) == ("manual", "no")
 

@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from typing import Any, Self, cast
+from typing import Any, Self
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -18,7 +18,7 @@ from computeragent.client.connection import Connection
 from computeragent.errors import HarnessProtocolError, NotFoundError, ProtocolVersionError
 from computeragent.logs import Logger
 from computeragent.wire.events import PROTOCOL_VERSION, CaSessionEnded, Recorded, decode_event
-from computeragent.wire.requests import PermissionDecision, UserInput
+from computeragent.wire.requests import UserInput
 
 PATIENCE = 60.0
 """Seconds that a lost stream is tried for, without one new event, before it is given up."""
@@ -106,11 +106,23 @@ class HarnessClient:
         *,
         input: Any = None,  # noqa: A002
         reason: str | None = None,
+        by: str | None = None,
     ) -> None:
-        """Answer a permission request: ``allow``, ``deny`` or ``modify``. Raises `UnknownCallError` when late."""
-        answer = PermissionDecision(decision=cast("Any", decision), input=input, reason=reason)
+        """Answer a permission request: ``allow``, ``deny`` or ``modify``. Raises `UnknownCallError` when late.
+
+        `by` names who answered; it is recorded beside who the token says.
+        """
+        answer = {"decision": decision, "input": input, "reason": reason, "by": by}
+        answer = {name: value for name, value in answer.items() if value is not None}
         path = f"{_place(session_id)}/permission/{quote(call_id, safe='')}"
         await self._wire.json("POST", path, answer, again=True)
+
+    async def approvals(self) -> dict[str, Any]:
+        """The calls of all your sessions that wait for an answer: ``approvals``, oldest first, each with ``sessionId``,
+        ``callId``, ``toolName``, ``input``, ``risk``, ``policy``, ``reason``, ``askedAt``, ``expiresAt`` and ``agent``;
+        ``unreachable`` are sessions whose server could not be asked.
+        """
+        return await self._wire.json("GET", "/v1/approvals")
 
     async def end_input(self, session_id: str) -> None:
         """No more messages: the run ends when the turns that wait are done."""

@@ -169,10 +169,14 @@ class RemoteSession:
         return self._channel.stream(after)
 
     async def decide(self, call_id: str, decision: PermissionDecision, *, by: str = "manual") -> None:
-        """See `Session.decide`; the server notes its principal as who decided."""
-        del by
+        """See `Session.decide`; the server notes its principal as who decided, with `by` beside it."""
         await self._client.decide_permission(
-            self.id, call_id, decision.decision, input=decision.input, reason=decision.reason
+            self.id,
+            call_id,
+            decision.decision,
+            input=decision.input,
+            reason=decision.reason,
+            by=None if by == "manual" else by,
         )
 
     async def interrupt(self, turn_index: int | None = None) -> bool:

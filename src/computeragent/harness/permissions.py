@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from computeragent.errors import UnknownCallError
 from computeragent.logs import Logger
@@ -19,7 +20,23 @@ from computeragent.protocol_types import PermissionRequest, PolicyDecider, Polic
 from computeragent.wire.events import CaPermissionRequest, HarnessEvent
 from computeragent.wire.requests import PermissionDecision
 
+_REMEMBERED = 1_000  # calls of which a late answer is told who was first
 _log = Logger("permissions")
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A call that waits for an answer: asked, and to be denied, at these epoch seconds."""
+
+    request: CaPermissionRequest
+    asked_at: float
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    told: Pending
+    answer: asyncio.Future[tuple[PermissionDecision, str]]
 
 
 class PermissionChain:
@@ -39,7 +56,8 @@ class PermissionChain:
         self._timeout = approval_timeout
         self._emit = emit
         self._turn = turn
-        self._pending: dict[str, asyncio.Future[tuple[PermissionDecision, str]]] = {}
+        self._pending: dict[str, _Waiting] = {}
+        self._settled: OrderedDict[str, dict[str, str]] = OrderedDict()
         self._closed: str | None = None
         self._denied: tuple[int, str] = (0, "")
 
@@ -47,6 +65,11 @@ class PermissionChain:
     def pending(self) -> list[str]:
         """The call ids that wait for an answer."""
         return list(self._pending)
+
+    @property
+    def waiting(self) -> list[Pending]:
+        """The calls that wait for an answer, as they were asked."""
+        return [each.told for each in self._pending.values()]
 
     async def ask(self, request: PermissionRequest) -> PermissionDecision:
         """Decide one tool call. Never raises: any fault denies."""
@@ -74,17 +97,15 @@ class PermissionChain:
         return PermissionDecision(decision="allow", reason=verdict.reason)
 
     def decide(self, call_id: str, decision: PermissionDecision, by: str) -> None:
-        """Answer a pending request; the first answer wins. Raises `UnknownCallError`, and `ValidationError` for
-        a decision that is none: the request then still waits.
+        """Answer a pending request; the first answer wins. Raises `UnknownCallError`, which says who was first where
+        that is known, and `ValidationError` for a decision that is none: the request then still waits.
         """
         decision = parse_decision(decision)
-        future = self._pending.pop(call_id, None)
-        if future is None or future.done():
-            raise UnknownCallError(
-                f"no pending permission request for callId {call_id!r} on session {self._session_id!r}",
-                hint="It was answered already, timed out, or its turn ended.",
-            )
-        future.set_result((decision, by))
+        waiting = self._pending.pop(call_id, None)
+        if waiting is None or waiting.answer.done():
+            raise self._too_late(call_id)
+        self._settle(call_id, decision.decision, by)
+        waiting.answer.set_result((decision, by))
 
     def deny_pending(self, reason: str) -> None:
         """Deny everything that waits for an answer, or for the policy's word."""
@@ -97,6 +118,20 @@ class PermissionChain:
         self._closed = reason
         self.deny_pending(reason)
 
+    def _settle(self, call_id: str, decision: str, by: str) -> None:
+        self._settled[call_id] = {"decision": decision, "decidedBy": by}
+        self._settled.move_to_end(call_id)
+        if len(self._settled) > _REMEMBERED:
+            self._settled.popitem(last=False)
+
+    def _too_late(self, call_id: str) -> UnknownCallError:
+        message = f"no pending permission request for callId {call_id!r} on session {self._session_id!r}"
+        settled = self._settled.get(call_id)
+        if settled is None:
+            return UnknownCallError(message, hint="It was answered already, timed out, or its turn ended.")
+        first = f"{settled['decision']} by {settled['decidedBy']}"
+        return UnknownCallError(f"{message}: {first} was first", hint="The first answer wins.", details=dict(settled))
+
     def _stopped(self) -> Callable[[], str | None]:
         """Tells, from now on, why a call that is judged now may not run any more."""
         began = self._denied[0]
@@ -105,24 +140,26 @@ class PermissionChain:
     async def _wait(self, request: PermissionRequest, verdict: PolicyVerdict) -> tuple[PermissionDecision, str]:
         if request.call_id in self._pending:
             return PermissionDecision(decision="deny", reason="a call with this id is pending already"), "fault"
-        future: asyncio.Future[tuple[PermissionDecision, str]] = asyncio.get_running_loop().create_future()
-        self._pending[request.call_id] = future
+        asked = CaPermissionRequest(
+            session_id=self._session_id,
+            call_id=request.call_id,
+            tool_name=request.tool_name,
+            input=request.input,
+            risk=request.risk,
+            policy=(verdict.engine or "policy") if verdict.decision == "ask" else None,
+            reason=verdict.reason if verdict.decision == "ask" else None,
+            turn_index=self._turn(),
+        )
+        now = time.time()
+        waiting = _Waiting(Pending(asked, now, now + self._timeout), asyncio.get_running_loop().create_future())
+        self._pending[request.call_id] = waiting
+        self._settled.pop(request.call_id, None)
         try:
-            self._emit(
-                CaPermissionRequest(
-                    session_id=self._session_id,
-                    call_id=request.call_id,
-                    tool_name=request.tool_name,
-                    input=request.input,
-                    risk=request.risk,
-                    policy=(verdict.engine or "policy") if verdict.decision == "ask" else None,
-                    reason=verdict.reason if verdict.decision == "ask" else None,
-                    turn_index=self._turn(),
-                )
-            )
+            self._emit(asked)
             async with asyncio.timeout(self._timeout):
-                return await future
+                return await waiting.answer
         except TimeoutError:
+            self._settle(request.call_id, "deny", "timeout")
             return PermissionDecision(decision="deny", reason=f"nobody answered within {self._timeout:g} s"), "timeout"
         finally:
             self._pending.pop(request.call_id, None)

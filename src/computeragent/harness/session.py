@@ -17,7 +17,7 @@ from msgspec import Raw, Struct
 
 from computeragent.errors import ComputerAgentError, EngineError, SessionEndedError
 from computeragent.eventlog import Channel, ChannelStream
-from computeragent.harness.permissions import PermissionChain
+from computeragent.harness.permissions import Pending, PermissionChain
 from computeragent.harness.turns import TurnQueue
 from computeragent.logs import Logger
 from computeragent.protocol_types import EngineContext, EngineDriver, EngineEvent, PolicyDecider, Workspace
@@ -124,6 +124,11 @@ class LocalSession:
     def pending_calls(self) -> list[str]:
         """The tool calls that wait for an answer."""
         return self.chain.pending
+
+    @property
+    def waiting(self) -> list[Pending]:
+        """The tool calls that wait for an answer, as they were asked."""
+        return self.chain.waiting
 
     # ── The run ──
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,9 +18,25 @@ _SHAPES = 'Answer {"decision": "allow"}, {"decision": "deny", "reason": …} or 
 _log = Logger("approval")
 
 
+class Approver(ABC):
+    """A callback that knows who answered."""
+
+    @abstractmethod
+    async def answered(self, request: PermissionRequest) -> tuple[PermissionDecision, str]:
+        """The answer, and who gave it."""
+
+    async def __call__(self, request: PermissionRequest) -> PermissionDecision:
+        """The answer."""
+        return (await self.answered(request))[0]
+
+
 async def called(callback: ToolCallback, request: PermissionRequest) -> tuple[PermissionDecision, str]:
-    """A callback's answer, and who gave it. One that raises or returns nonsense denies."""
+    """A callback's answer, and who gave it: ``callback``, or whom an `Approver` names. One that raises or returns
+    nonsense denies.
+    """
     try:
+        if isinstance(callback, Approver):
+            return await callback.answered(request)
         answer: Any = callback(request)
         if inspect.isawaitable(answer):
             answer = await answer

@@ -25,6 +25,7 @@ from computeragent.harness import LocalHarness
 from computeragent.policy.config import AnyPolicy
 from computeragent.protocol_types import Substrate
 from computeragent.server import bodies
+from computeragent.server.approvals import Approvals
 from computeragent.server.auth import LOOPBACK, Authenticate, Gate
 from computeragent.server.endpoint import FILE_LIMIT, Call, Endpoint, failed, http_error, told
 from computeragent.server.errors import respond
@@ -164,7 +165,7 @@ def _middleware(
 def routes(sessions: Sessions, offer: Offer) -> list[Endpoint]:
     """Every route of the protocol."""
     files, open_, chat = Files(sessions), sessions.open, sessions.chat
-    health = partial(_health, offer)
+    approvals, health = Approvals(sessions), partial(_health, offer)
     one, fs = "/v1/sessions/{session_id}", "/v1/sessions/{session_id}/fs"
     call = "{call_id:path}"  # the ids of some engines have slashes
     return [
@@ -189,6 +190,7 @@ def routes(sessions: Sessions, offer: Offer) -> list[Endpoint]:
         Endpoint("POST", f"{one}/end-input", sessions.end_input, "No more messages", answer=bodies.Ok),
         Endpoint("POST", f"{one}/cancel", sessions.cancel, "End the run or turn", raw=True, answer=bodies.Cancelled),
         Endpoint("POST", f"{one}/permission/{call}", sessions.decide, "Answer", body=bodies.Decide, answer=bodies.Ok),
+        Endpoint("GET", "/v1/approvals", approvals.listing, "Calls that wait for you", answer=bodies.ApprovalList),
         Endpoint("GET", f"{fs}/tree", files.tree, "A directory", query=bodies.Where, answer=bodies.Tree),
         Endpoint("GET", f"{fs}/file", files.read, "A file's bytes", query=bodies.Where),
         Endpoint(

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from computeragent.wire.events import AgentIdentity, Capabilities
+from computeragent.wire.events import AgentIdentity, Capabilities, Risk
 from computeragent.wire.identity import IdentitySource
 from computeragent.wire.policy import PolicyConfig
 from computeragent.wire.requests import Attachment, HostedRun, StoreConfig, UserInput
@@ -116,11 +116,41 @@ class Cancelled(_Wire, frozen=True, kw_only=True, omit_defaults=False):
 
 
 class Decide(_Wire, frozen=True, kw_only=True):
-    """The answer to a permission request. `modify` runs the tool with `input`."""
+    """The answer to a permission request. `modify` runs the tool with `input`.
+
+    `by` names the person behind the credential: it is recorded beside who the credential says, as ``token-ab12 (ann)``.
+    """
 
     decision: Literal["allow", "deny", "modify"]
     input: dict[str, Any] | None = None
     reason: str | None = None
+    by: Annotated[str, Meta(max_length=100)] | None = None
+
+
+class Approval(_Wire, frozen=True, kw_only=True):
+    """A tool call that waits for an answer. Where a policy wants a person's word, `policy` names it, `reason` says why.
+
+    It is denied at `expiresAt`. Times are ISO 8601.
+    """
+
+    session_id: str
+    call_id: str
+    tool_name: str
+    input: Any
+    asked_at: str
+    expires_at: str
+    agent: str
+    risk: Risk | None = None
+    policy: str | None = None
+    reason: str | None = None
+    turn_index: int | None = None
+
+
+class ApprovalList(_Wire, frozen=True, kw_only=True):
+    """Calls that wait for an answer, oldest first. `unreachable` are sessions whose server could not be asked."""
+
+    approvals: list[Approval]
+    unreachable: list[str] = []
 
 
 class After(Struct, frozen=True, kw_only=True, rename="camel"):

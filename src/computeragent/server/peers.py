@@ -17,6 +17,8 @@ from computeragent.server.auth import Principal
 from computeragent.server.endpoint import FILE_LIMIT, read_body
 from computeragent.server.errors import respond
 
+FROM_PEER = "computeragent.peer"
+"""In the scope of a request that another server has passed on."""
 _PRINCIPAL, _SIGNATURE = "x-computeragent-principal", "x-computeragent-peer"
 _PASSED_ON = ("accept", "content-type", "idempotency-key", "x-protocol-version")
 _PASSED_BACK = ("content-type", "x-content-type-options", "www-authenticate")
@@ -37,7 +39,7 @@ class PeerGate:
             except ComputerAgentError as error:
                 await respond(error)(scope, receive, send)
                 return
-            scope = {**scope, "computeragent.principal": principal, "computeragent.peer": True}
+            scope = {**scope, "computeragent.principal": principal, FROM_PEER: True}
         await self._app(scope, receive, send)
 
     async def _vouched_for(self, request: Request, given: str) -> Principal:
@@ -61,7 +63,7 @@ class Peers:
 
     async def forward(self, entry: Entry, request: Request, principal: Principal) -> Response:
         """What the session's server answers. Raises `ReplicaError` when it cannot be reached."""
-        if not entry.address or "computeragent.peer" in request.scope:
+        if not entry.address or FROM_PEER in request.scope:
             raise _unreachable(entry, "it has said no address" if not entry.address else "it has moved on")
         body = await read_body(request, FILE_LIMIT)
         target = _target(request.scope)

@@ -22,6 +22,7 @@ from computeragent.harness.session import LocalSession
 from computeragent.ids import check_session_id, new_id
 from computeragent.logs import Logger
 from computeragent.protocol_types import SessionRequest
+from computeragent.server.answers import answered_by
 from computeragent.server.auth import ANONYMOUS, Principal
 from computeragent.server.bodies import (
     Cancelled,
@@ -122,7 +123,7 @@ class Sessions:
         if self._replicas is not None:
             states, has_more = await self._replicas.listing(call.principal, limit, offset)
             return SessionList(sessions=states, next=offset + limit if has_more else None)
-        own = [held for held in reversed(self._held.values()) if held.owner == call.principal.id]
+        own = self.of(call.principal)[::-1]
         page = own[offset : offset + limit]
         more = offset + limit if offset + limit < len(own) else None
         return SessionList(sessions=[_state(held) for held in page], next=more)
@@ -155,7 +156,7 @@ class Sessions:
         """``POST …/permission/{callId}``: the first answer wins."""
         body = call.body
         decision = PermissionDecision(decision=body.decision, input=body.input, reason=body.reason)
-        await self._find(call).session.decide(call.path["call_id"], decision, by=call.principal.id)
+        await self._find(call).session.decide(call.path["call_id"], decision, by=answered_by(call))
         return Ok()
 
     async def delete(self, call: Call) -> Ok:
@@ -192,6 +193,15 @@ class Sessions:
         """End all sessions."""
         self._held.clear()
         await self.harness.close()
+
+    @property
+    def replicas(self) -> Replicas | None:
+        """The other servers on the log; None where it has no others."""
+        return self._replicas
+
+    def of(self, principal: Principal) -> list[Held]:
+        """A principal's sessions that are here, oldest first."""
+        return [held for held in self._held.values() if held.owner == principal.id]
 
     def has(self, session_id: str) -> bool:
         """Whether a session is here, running or not."""

@@ -16,7 +16,7 @@ from computeragent.server.sandboxes.limits import SandboxLimits
 from computeragent.server.sandboxes.orders import Order
 from computeragent.server.sandboxes.sandbox import Sandbox
 from computeragent.server.sandboxes.shapes import AutoSave, SandboxPhase
-from computeragent.server.sandboxes.times import now
+from computeragent.server.times import now
 
 _REMEMBERED = 10_000
 _log = Logger("sandboxes")

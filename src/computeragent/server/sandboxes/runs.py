@@ -15,6 +15,7 @@ from computeragent.harness.session import LocalSession
 from computeragent.ids import new_id
 from computeragent.logs import Logger
 from computeragent.protocol_types import Workspace
+from computeragent.server.answers import answered_by
 from computeragent.server.bodies import Ok
 from computeragent.server.endpoint import Call
 from computeragent.server.sandboxes.errors import MissingParamError, TooManyRunsError
@@ -130,7 +131,7 @@ class Runs:
             raise NotFoundError("this run has not asked anything", hint="It has not begun yet.")
         body = call.body
         decision = PermissionDecision(decision=body.decision, input=body.input, reason=body.reason)
-        await run.session.decide(call.path["call_id"], decision, by=call.principal.id)
+        await run.session.decide(call.path["call_id"], decision, by=answered_by(call))
         return Ok()
 
     async def close(self) -> None:

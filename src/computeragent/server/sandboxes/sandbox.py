@@ -18,8 +18,8 @@ from computeragent.server.sandboxes.errors import AttachmentError, BusyError, Go
 from computeragent.server.sandboxes.orders import Order
 from computeragent.server.sandboxes.relay import Relay, failed, failed_run
 from computeragent.server.sandboxes.shapes import AutoSave, SandboxOpened, SandboxPhase, SandboxState, Usage
-from computeragent.server.sandboxes.times import iso, now
 from computeragent.server.stream import Pages
+from computeragent.server.times import iso, now
 from computeragent.wire.events import CaSessionEnded, CaUsageSnapshot, Recorded, SdkMessage
 from computeragent.wire.requests import Attachment, UserInput
 from computeragent.wire.usage import UsageRollup

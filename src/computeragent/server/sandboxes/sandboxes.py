@@ -6,6 +6,7 @@ from starlette.responses import Response
 
 from computeragent.errors import ComputerAgentError, MissingPathError, NotFoundError
 from computeragent.logs import Logger
+from computeragent.server.answers import answered_by
 from computeragent.server.bodies import Ok
 from computeragent.server.endpoint import Call, json_response
 from computeragent.server.sandboxes.errors import BusyError
@@ -25,8 +26,8 @@ from computeragent.server.sandboxes.shapes import (
 )
 from computeragent.server.sandboxes.snapshots import Snapshots
 from computeragent.server.sandboxes.tenants import Tenants
-from computeragent.server.sandboxes.times import iso
 from computeragent.server.stream import EventStreamResponse, resume_point
+from computeragent.server.times import iso
 from computeragent.wire.requests import PermissionDecision
 
 _log = Logger("sandboxes")
@@ -118,7 +119,7 @@ class Sandboxes:
             raise NotFoundError("this sandbox has asked nothing", hint="Its pendingCalls say what waits.")
         body = call.body
         decision = PermissionDecision(decision=body.decision, input=body.input, reason=body.reason)
-        await sandbox.session.decide(call.path["call_id"], decision, by=call.principal.id)
+        await sandbox.session.decide(call.path["call_id"], decision, by=answered_by(call))
         return Ok()
 
     async def cancel(self, call: Call) -> Ok:

@@ -28,7 +28,7 @@ from computeragent.server.sandboxes.orders import IN_FOLDER, Order
 from computeragent.server.sandboxes.sandbox import Sandbox
 from computeragent.server.sandboxes.shapes import AgentRequest
 from computeragent.server.sandboxes.snapshot_stores import SnapshotRecord, SnapshotStore, Start
-from computeragent.server.sandboxes.times import iso, now
+from computeragent.server.times import iso, now
 from computeragent.wire.requests import StoreConfig
 
 _log = Logger("snapshots")

@@ -13,6 +13,7 @@ from computeragent.eventlog import EventLog
 from computeragent.eventlog.owner import Owner
 from computeragent.ids import new_id
 from computeragent.logs import Logger
+from computeragent.server.answers import answered_by
 from computeragent.server.auth import Principal
 from computeragent.server.bodies import Ok
 from computeragent.server.endpoint import Call, json_response
@@ -32,8 +33,8 @@ from computeragent.server.sandboxes.shapes import (
 from computeragent.server.sandboxes.task_runner import LiveTask, buried
 from computeragent.server.sandboxes.task_stores import LIVE, TaskRow, TaskStore
 from computeragent.server.sandboxes.tenants import Tenants
-from computeragent.server.sandboxes.times import iso, now
 from computeragent.server.stream import Pages, resume_point
+from computeragent.server.times import iso, now
 from computeragent.wire.encoding import from_json
 from computeragent.wire.events import Recorded
 from computeragent.wire.requests import PermissionDecision, StoreConfig
@@ -154,7 +155,7 @@ class Tasks:
             raise NotFoundError("this task asks nothing now", hint="Its pendingCalls say what waits.")
         body = call.body
         decision = PermissionDecision(decision=body.decision, input=body.input, reason=body.reason)
-        await task.session.decide(call.path["call_id"], decision, by=call.principal.id)
+        await task.session.decide(call.path["call_id"], decision, by=answered_by(call))
         return Ok()
 
     async def delete(self, call: Call) -> TaskDeleted:
