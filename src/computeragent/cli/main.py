@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from computeragent.cli.agent_arguments import add_chat, add_run
+from computeragent.cli.approval_arguments import add_approvals
 from computeragent.cli.arguments import POLICY, count, port
 from computeragent.cli.audit_arguments import AUDIT_LOG, add_audit
 from computeragent.cli.policy_arguments import add_policy
@@ -92,6 +93,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_simulate(commands)
     add_sessions(commands)
     add_policy(commands)
+    add_approvals(commands)
     add_audit(commands)
     _add_agent(commands)
     _add_telemetry(commands)
