@@ -60,11 +60,20 @@ def shell_script(tool_name: str, tool_input: dict[str, Any]) -> Script | None:
     return Script((Command(unclear="there is no command"),))
 
 
-@lru_cache(maxsize=512)
 def script_risk(text: str) -> Risk:
     """The risk class of a shell line: that of its worst command. What cannot be read is at least ``high``."""
+    return script_risks(text)[0]
+
+
+@lru_cache(maxsize=512)
+def script_risks(text: str) -> tuple[Risk, tuple[Risk, ...]]:
+    """The risk class of a shell line, and those of its commands."""
+    own: tuple[Risk, ...] = tuple([command_risk(command) for command in parse(text).commands])
+    return _line_risk(text, highest(*own)), own
+
+
+def _line_risk(text: str, risk: Risk) -> Risk:
     script = parse(text)
-    risk = _highest(script)
     if _FORK_BOMB.search(text[:1024]):
         return "destructive"
     if script.unclear is None or risk == "destructive":

@@ -6,7 +6,16 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-from computeragent.policy.risk import ORDER, Command, Script, classify, command_risk, highest, shell_script
+from computeragent.policy.risk import (
+    ORDER,
+    Command,
+    Script,
+    classify,
+    command_risk,
+    highest,
+    script_risks,
+    shell_script,
+)
 from computeragent.policy.rules.hosts import Host, command_hosts, tool_hosts
 from computeragent.policy.rules.paths import FileUse, command_files, folders, tool_files
 from computeragent.policy.types import PolicyInput
@@ -24,23 +33,22 @@ class Call:
         cwd = question.context.get("cwd")
         self.cwd: str | None = cwd if isinstance(cwd, str) and cwd.startswith("/") else None
         commands: Sequence[Command | None] = (None,) if self.script is None else self.script.commands or (Command(),)
-        self.subjects = [Subject(self, command) for command in commands]
+        self.subjects = [Subject(self, command, at) for at, command in enumerate(commands)]
 
     @cached_property
-    def risk(self) -> Risk:
-        """The call's risk: as the context tells it, and for a shell no lower than its line's."""
+    def risks(self) -> tuple[Risk, tuple[Risk, ...]]:
+        """The call's risk, and those of its commands. A risk that the context tells never lowers a line's."""
         told = self.question.context.get("risk")
-        if self.script is not None:
-            found = classify(self.tool, self.input)
-            return highest(found, told) if told in ORDER else found
-        return told if told in ORDER else classify(self.tool, self.input)
-
-    @cached_property
-    def extra_risk(self) -> Risk:
-        """What the call's risk adds to that of each command: nothing where one of them has it already."""
-        assert self.script is not None
-        own = highest(*map(command_risk, self.script.commands))
-        return "low" if own == self.risk else self.risk
+        if self.script is None:
+            return (told if told in ORDER else classify(self.tool, self.input)), ()
+        own: tuple[Risk, ...]
+        line = self.input.get("command")
+        if isinstance(line, str):
+            risk, own = script_risks(line)
+        else:
+            own = tuple([command_risk(command) for command in self.script.commands])
+            risk = highest(*own)
+        return (highest(risk, told) if told in ORDER else risk), own
 
     @cached_property
     def folders(self) -> Sequence[str | None]:
@@ -51,14 +59,14 @@ class Call:
 class Subject:
     """What a rule matches or does not: a call, or one `command` of it."""
 
-    __slots__ = ("_files", "_hosts", "_risk", "call", "command")
+    __slots__ = ("_at", "_files", "_hosts", "call", "command")
 
-    def __init__(self, call: Call, command: Command | None) -> None:
+    def __init__(self, call: Call, command: Command | None, at: int) -> None:
         self.call = call
         self.command = command
+        self._at = at
         self._files: list[FileUse] | None = None
         self._hosts: list[Host] | None = None
-        self._risk: Risk | None = None
 
     @property
     def files(self) -> list[FileUse]:
@@ -80,11 +88,9 @@ class Subject:
 
     @property
     def risk(self) -> Risk:
-        """Its risk class."""
-        if self._risk is None:
-            command = self.command
-            self._risk = self.call.risk if command is None else highest(command_risk(command), self.call.extra_risk)
-        return self._risk
+        """Its risk class. Where the whole is riskier than its commands seem, each of them is as risky."""
+        risk, own = self.call.risks
+        return own[self._at] if risk in own else risk
 
     def __str__(self) -> str:
         """What it is, without what it says: the tool, or the program and its subcommand."""

@@ -35,7 +35,10 @@ class CommandPattern:
         words = command.words
         if len(words) - 1 < len(self.words) or (len(words) - 1 > len(self.words) and not self.rest):
             return False
-        return all(_is(word, text, fits) for word, (text, fits) in zip(words[1:], self.words, strict=False))
+        for word, (text, fits) in zip(words[1:], self.words, strict=False):
+            if not (word.known and fits(word.text)) and not (text == "*" and word.one):
+                return False
+        return True
 
     def found_in(self, command: Command) -> int:
         """Whether the command has the pattern's words in this order."""
@@ -47,10 +50,6 @@ class CommandPattern:
                 hidden = any(not word.known and not word.glob for word in command.words[1:])
                 return MAYBE if hidden or command.unclear is not None else NO
         return YES
-
-
-def _is(word: Word, text: str, fits: TextTest) -> bool:
-    return (word.known and fits(word.text)) or (text == "*" and word.one)
 
 
 def _has_letters(words: Sequence[Word], option: str) -> bool:
@@ -120,11 +119,15 @@ class _Table:
         command = subject.command
         if command is None or command.unclear is not None or not command.words:
             return NO
-        if not self._with_paths and any(each.writes not in _UNWRITTEN for each in command.redirects):
+        writes = command.redirects and any(each.writes not in _UNWRITTEN for each in command.redirects)
+        if writes and not self._with_paths:
             return NO
         program = command.words[0].text
         name = command.program if is_installed(program) else program
-        return YES if any(pattern.covers(command) for pattern in self._fitting(name)) else NO
+        for pattern in self._named.get(name, ()):
+            if pattern.covers(command):
+                return YES
+        return YES if any(each.fits_program(name) and each.covers(command) for each in self._others) else NO
 
     def finds(self, subject: Subject) -> int:
         """Whether a pattern is in the command."""
