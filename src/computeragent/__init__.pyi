@@ -214,6 +214,18 @@ from computeragent.plugins import (
     resolve_session_store as resolve_session_store,
     resolve_substrate as resolve_substrate,
 )
+from computeragent.policy.authorizer import (
+    PolicyToolAuthorizer as PolicyToolAuthorizer,
+)
+from computeragent.policy.types import (
+    PolicyAction as PolicyAction,
+    PolicyDecision as PolicyDecision,
+    PolicyEngine as PolicyEngine,
+    PolicyInput as PolicyInput,
+    PolicyPrincipal as PolicyPrincipal,
+    PolicyResource as PolicyResource,
+    PolicyResult as PolicyResult,
+)
 from computeragent.protocol_types import (
     AgentManifest as AgentManifest,
     AgentTelemetry as AgentTelemetry,
