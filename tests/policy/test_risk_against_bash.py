@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from computeragent.policy import PolicyAction, PolicyInput, PolicyPrincipal, PolicyResource, RulesPolicyEngine
 from computeragent.policy.risk.grammar import parse
 
 from .bash_runs import STUBS, Bash, explains
@@ -128,3 +129,25 @@ def test_nothing_runs_unseen(bash: Bash, line: str):
         return
     overlooked = [run for run in bash.run(line) if not explains(script, run)]
     assert not overlooked, [str(command) for command in script.commands]
+
+
+POLICY = RulesPolicyEngine(
+    rules=[{"name": "some", "effect": "allow", "match": {"tool": "Bash", "commands": ["a *", "b *", "ls *", "cat *"]}}]
+)
+
+
+def allows(line: str) -> bool:
+    call = PolicyAction("tool_use", "Bash", {"command": line})
+    judging = POLICY.evaluate(PolicyInput(PolicyPrincipal("p"), call, PolicyResource()))
+    try:
+        judging.send(None)
+    except StopIteration as answered:
+        return bool(answered.value.decision.value == "allow")
+    raise AssertionError("rules wait for nothing")
+
+
+@settings(SETTINGS, max_examples=300)
+@given(st.one_of(SOUP, LINES))
+def test_a_line_that_a_policy_allows_runs_what_it_allows_alone(bash: Bash, line: str):
+    if allows(line):
+        assert {run[0] for run in bash.run(line)} <= {"a", "b", "ls", "cat"}

@@ -60,7 +60,7 @@ def test_lint_says(rules: str, message: str):
     "rules",
     [
         "- {name: a, effect: deny, match: {tool: Read, risk: low}}\n- {name: b, effect: allow, match: {tool: Read}}",
-        "- {name: a, effect: allow, match: {tool: Read, paths: [./**]}}\n- {name: b, effect: deny, match: {paths: x}}",
+        "- {name: a, effect: allow, match: {tool: Read, paths: [./**]}}\n- {name: b, effect: ask, match: {paths: x.k}}",
         "- {name: a, effect: allow, match: {tool: [mcp__x__*, Task*, TodoWrite], principal: x}}",
         "- {name: a, effect: allow, match: {tool: Bash, commands: [git status *, find *, python -m pytest *]}}",
         "- {name: a, effect: deny, match: {commands: [sudo, bash, env, eval]}}",
