@@ -308,6 +308,7 @@ async def test_the_environment_makes_an_authorizer(srs: tuple[SrsService, str], 
     from claude_agent_sdk import PermissionResultAllow, PermissionResultDeny, ToolPermissionContext
 
     service, url = srs
+    monkeypatch.setattr("computeragent.policy.authorizer._told", lambda _: None)  # no telemetry to the stand-in
     monkeypatch.setenv("AGENTOS_INGEST_URL", f"{url}/agentos/api/ingest/events")
     monkeypatch.setenv("COMPUTERAGENT_HARNESS_TOKEN", "cak_token")
     monkeypatch.setenv("SRS_PRINCIPAL_ID", "alice")
