@@ -1,4 +1,4 @@
-"""What a policy costs a tool call: rules, and answers that a judge remembers. Microseconds, median and p99."""
+"""What a policy costs a tool call: rules, remembered answers, Cedar and OPA. Microseconds, median and p99."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+import policy_engines
 
 from computeragent.policy import (
     PolicyAction,
@@ -35,7 +37,8 @@ def main() -> None:
     floor(rounds)
     rules(rounds)
     remembered(rounds)
-    # Cedar beside naive cedarpy (p99 ≤ 120), OPA over keep-alive (p99 ≤ 2,000): each a function like `rules`.
+    policy_engines.cedar(rounds)
+    policy_engines.opa(rounds)
 
 
 def floor(rounds: int) -> None:
