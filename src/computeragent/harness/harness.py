@@ -176,13 +176,14 @@ class LocalHarness:
         options = _merge(agent.manifest, request)
         told = self._pipelines()
         telemetry = run_telemetry(told, request, {**options, "env": request.envs})
+        cwd = placed.inside.get(placed.workspace_path, str(placed.workspace_path))
         policy: SessionPolicy | None = None
         try:
             policy = session_policy(
                 [self._policy, request.policy],
                 principal=request.principal,
                 resource=_resource(agent.manifest, request, engine, options, channel.session_id),
-                cwd=placed.inside.get(placed.workspace_path, str(placed.workspace_path)),
+                cwd=cwd,
             )
             if placed.harness is not None:
                 engine = HostedEngine(request.engine, engine, placed, options)
@@ -216,7 +217,7 @@ class LocalHarness:
                 library_mode=self._library_mode,
                 strict=policy is not None or not self._library_mode,
             )
-            session.start(context, resumed=resumed)
+            session.start(context, resumed=resumed, cwd=cwd)
         except BaseException:
             if policy is not None:
                 await policy.aclose()

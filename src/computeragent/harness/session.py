@@ -132,8 +132,11 @@ class LocalSession:
 
     # ── The run ──
 
-    def start(self, context: EngineContext, *, resumed: bool) -> None:
-        """Begin the run: its first event is recorded before this returns, its engine runs on."""
+    def start(self, context: EngineContext, *, resumed: bool, cwd: str | None = None) -> None:
+        """Begin the run: its first event is recorded before this returns, its engine runs on.
+
+        `cwd` is the agent's working folder, as the agent sees it.
+        """
         manifest = context.manifest
         self._channel.append(
             CaSessionStarted(
@@ -142,12 +145,16 @@ class LocalSession:
                 identity=AgentIdentity(name=manifest.name, version=manifest.version, sha=manifest.sha),
                 capabilities=self._engine.capabilities,
                 resumed=resumed,
+                cwd=cwd,
             )
         )
         if self._telemetry is not None:
             self._telemetry.follow(self)
         engine = asyncio.create_task(self._drive(context), name=f"engine {self.id}")
-        self._tasks = [engine, asyncio.create_task(self._supervise(engine), name=f"session {self.id}")]
+        supervisor = asyncio.create_task(self._supervise(engine), name=f"session {self.id}")
+        # However it ends: a loop that shuts down cancels it wherever it is, and somebody may wait for it all the same.
+        supervisor.add_done_callback(lambda _: self._released_event.set())
+        self._tasks = [engine, supervisor]
 
     async def _drive(self, context: EngineContext) -> None:
         """Pump the engine into the log until it ends; the end is recorded when the engine has let go of everything."""
@@ -194,7 +201,6 @@ class LocalSession:
                 await self._released()
             except Exception as error:  # noqa: BLE001 - the run is over; what is left is housekeeping
                 _log.error("release_failed", session=self.id, error=str(error))
-            self._released_event.set()
 
     def _told_to_end(self) -> bool:
         return self.cancel_event.is_set() or self.interrupt_event.is_set()

@@ -56,7 +56,7 @@ class RecordedRun:
         match event:
             case CaSessionStarted():
                 story.agent_name = self._facts.agent_name or event.identity.name
-                identity = {"agent_version": event.identity.version, "agent_sha": event.identity.sha}
+                identity = {"agent_version": event.identity.version, "agent_sha": event.identity.sha, "cwd": event.cwd}
                 known = {key: value for key, value in identity.items() if value is not None}
                 story.start(at, {"harness_mode": True, "engine": event.engine, **known, **self._facts.payload})
             case CaTurnStarted():

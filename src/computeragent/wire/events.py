@@ -52,7 +52,7 @@ class _Event(Struct, frozen=True, kw_only=True, tag_field="kind", rename="camel"
 
 
 class CaSessionStarted(_Event, frozen=True, kw_only=True, tag="ca_session_started"):
-    """The first event of a run."""
+    """The first event of a run. `cwd` is the agent's working folder, as the agent and its policy see it."""
 
     kind: ClassVar[str] = "ca_session_started"
     engine: str
@@ -60,6 +60,7 @@ class CaSessionStarted(_Event, frozen=True, kw_only=True, tag="ca_session_starte
     capabilities: Capabilities
     protocol_version: str = field(default_factory=lambda: PROTOCOL_VERSION)
     resumed: bool = False
+    cwd: str | None = None
 
 
 class CaTurnStarted(_Event, frozen=True, kw_only=True, tag="ca_turn_started"):
