@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -442,3 +444,42 @@ async def test_events_that_went_are_refused_with_the_earliest(tmp_path: Path):
     found = await drain(session.events(caught.value.earliest - 1))
     assert found[0].id == caught.value.earliest
     await harness.close()
+
+
+def test_a_loop_that_shuts_down_in_the_middle_of_a_turn_is_not_held_up(tmp_path: Path) -> None:
+    """`asyncio.run` cancels every task at once when its main task has failed: nobody may then wait for ever."""
+    program = """
+import asyncio, sys
+from computeragent import ComputerAgent
+from computeragent.protocol_types import SubstrateHandle
+
+class Place:
+    async def boot(self, *, workspace, state_dir, envs, limits):
+        working = asyncio.ensure_future(asyncio.sleep(60))  # such as the process of a sandbox
+
+        async def close():
+            await working
+
+        return SubstrateHandle(workspace, close)
+
+async def main():
+    options = {"script": [[{"text": "x", "delay": 60}]]}
+    agent = ComputerAgent(source=".", engine="scripted", runtime=Place(), options=options)
+    handle = agent.chat("go")
+    asyncio.ensure_future(anext(aiter(handle)))
+    await asyncio.sleep(0.3)
+
+    async def dispose():
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await agent.dispose()
+
+    asyncio.ensure_future(dispose())
+    await asyncio.sleep(0)
+    sys.exit(3)  # leaves at once, with everything under way
+
+asyncio.run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, timeout=30, check=False)
+    assert done.returncode == 3
