@@ -39,12 +39,6 @@ class Chained:
         self.path.write_bytes(b"".join(lines))
 
 
-@pytest.fixture(autouse=True)
-def state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("COMPUTERAGENT_HOME", str(tmp_path / "state"))
-    return tmp_path / "state"
-
-
 @pytest.fixture
 def empty(tmp_path: Path) -> Chained:
     return Chained(tmp_path / "audit.jsonl")

@@ -261,6 +261,21 @@ def test_a_decision_is_on_the_span_of_its_tool(
     assert event["attributes"] == {**said, "policy.tool_name": decision["tool_name"]}
 
 
+def test_a_decision_says_which_rule_judged_for_whom_and_who_decided(collector: Collector, endpoint: str) -> None:
+    who = {"rule": "r1", "principal_id": "ann", "code": "POLICY_TIMEOUT", "decided_by": "token-ab12 (bob)"}
+    told = Teller().prompt(0).calls(1, "msg_1", "Bash", "toolu_1").judged(1.5, tool_use_id="toolu_1", **who)
+    deliver(OtelSink(endpoint=endpoint), told.answers(2, "toolu_1").result(3).end(4))
+    span = named(collector, "execute_tool Bash")
+    said = {
+        "policy.rule": "r1",
+        "policy.principal": "ann",
+        "policy.code": "POLICY_TIMEOUT",
+        "policy.decided_by": "token-ab12 (bob)",
+    }
+    assert said.items() <= span["attributes"].items()
+    assert said.items() <= span["events"][0]["attributes"].items()
+
+
 def test_a_decision_that_comes_before_its_tool_is_kept_for_it(collector: Collector, endpoint: str) -> None:
     told = Teller().prompt(0).judged(0.5, tool_use_id="toolu_1", tool_name="Bash").calls(1, "msg_1", "Bash", "toolu_1")
     deliver(OtelSink(endpoint=endpoint), told.answers(2, "toolu_1").result(3).end(4))

@@ -88,6 +88,9 @@ class AuditFileSink:
     def close(self) -> None:
         """Nothing is open between two batches."""
 
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
     def _append(self, events: Sequence[bytes]) -> None:
         kept = [event for event in events if self._wanted(event)]
         if kept:
