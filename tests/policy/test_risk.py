@@ -106,6 +106,9 @@ def test_a_line_runs_these(line: str, runs: list[str]):
         "tar -I rm -xf x", "awk 'BEGIN{system(\"rm\")}'", "awk '{print | \"sh\"}'", "sed 's/a/b/e' x",
         "sed '1e rm' x", "ssh -o ProxyCommand=rm h",
         "cat <<E\nno end", "cat <<$x\n$x", "r\\\nm x", "echo \0", "@(a|b) c", "x=$'\\0' ls", "{fd}>x ls",
+        "mapfile -C rm -c 1 a", "jobs -x rm", "env 'BASH_FUNC_ls%%=() { rm; }' bash -c ls", "env - rm",
+        "path=/evil; ls",
+        "sh -c \"echo \\$'a\\\\'b; rm x #'\"", "dash -c 'ls &> x'", "bash -o posix -c ls", "bash -O extglob -c ls",
     ],
 )  # fmt: skip
 def test_a_line_that_cannot_be_followed_says_so(line: str):

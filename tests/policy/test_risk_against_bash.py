@@ -122,6 +122,8 @@ SOUP = st.lists(st.sampled_from(TOKENS), min_size=1, max_size=14).map("".join)
 @given(SOUP)
 @example("a <<b\n`a`\nb")
 @example("a\\\n#b")
+@example(">&-a")
+@example("b <&-a")
 def test_nothing_runs_unseen(bash: Bash, line: str):
     """Whatever the characters: bash runs nothing that was not read, unless the line was called unclear."""
     script = parse(line)

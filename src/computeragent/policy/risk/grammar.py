@@ -27,6 +27,7 @@ _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)(\[[^\]\n]*\])?\+?=", re.ASCII)
 _NUMBER = re.compile(r"[0-9]+(?=[<>])")
 _NAMED = re.compile(r"\{[A-Za-z_]\w*\}(?=[<>])", re.ASCII)
 _REDIRECT = re.compile(r"&>>|&>|<<<|<<-|<<|<&|<>|>>|>&|>\||<|>")
+_CLOSED = re.compile(r"-[^\s;&|<>()]")
 _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _NUMBERS = re.compile(r"\(\([0-9\s+*/%<>=!&|^~?:,-]*\)\)")
 _EVALUATED = frozenset({"-eq", "-ne", "-lt", "-le", "-gt", "-ge", "-v", "-R"})
@@ -385,7 +386,7 @@ class _Reader(WordReader):
         if found is None:
             return None
         self.pos = found.end()
-        if found[2] is not None and not found[2][1:-1].isdecimal():
+        if found[2] is not None and re.fullmatch(r"\[[0-9]+\]", found[2]) is None:
             self.fail("a subscript can run commands")
         value = self._read_array() if self.at("(") else self.read_word()
         self._check_variable(found[1], value.text if value.known else None)
@@ -424,6 +425,8 @@ class _Reader(WordReader):
         if number is None and self.text.startswith(("<(", ">("), start):
             self.fail("a process substitution")
         self.pos = found.end()
+        if found[0] in {"<&", ">&"} and _CLOSED.match(self.text, self.pos) is not None:
+            self.fail("a redirection that runs into a word")
         self._skip_space()
         if self.peek() in {"", "\n", ";", "&", "|", "<", ">", "(", ")"}:
             self.fail("a redirection without a file")

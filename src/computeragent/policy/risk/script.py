@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 
@@ -34,9 +35,9 @@ class Redirect:
         """The file that it may write, as written; None where it writes none."""
         if self.op in {">", ">>", ">|", "<>", "&>", "&>>"}:
             return self.target.text
-        if self.op == ">&" and not (self.target.known and self.target.text.rstrip("-").isdecimal()):
-            return None if self.target.text == "-" else self.target.text
-        return None
+        if self.op != ">&" or (self.target.known and re.fullmatch(r"[0-9]*-?", self.target.text) is not None):
+            return None
+        return self.target.text
 
     @property
     def reads(self) -> str | None:

@@ -79,12 +79,15 @@ _WRAPPERS = {
 }  # fmt: skip
 _SHELLS = frozenset({"sh", "bash", "dash", "ash", "zsh", "ksh", "mksh", "fish", "rbash"})
 _BASH_LIKE = frozenset({"sh", "bash", "dash", "ash", "rbash"})
+_BASH_ALONE = re.compile(r"\$['\"]|&>|<<<|\[\[|\(\(|\|&|;&|\bfunction\b|[<>]\(")
+"""What bash reads in another way than other shells do."""
+_PLAIN_OPTIONS = _names("pipefail errexit nounset xtrace noglob noclobber errtrace")
 _UNFOLLOWED = _names(
     "parallel strace ltrace gdb script unshare nsenter chroot setarch runuser systemd-run at batch screen tmux expect "
     "entr rlwrap firejail bwrap flock repeat noglob nocorrect coproc let chpst runit start-stop-daemon proot fakeroot "
     "cgexec numactl taskset chrt linux32 linux64 pkexec gosu su-exec setpriv capsh unbuffer dbus-run-session xvfb-run "
     "eatmydata ld.so sshpass torsocks proxychains proxychains4 mosh hyperfine bash-completion enable caller fc bind "
-    "compgen complete history hash disown"
+    "compgen complete history hash disown -"
 )
 
 
@@ -137,6 +140,9 @@ def _unwrap(command: Command, wrapper: _Wrapper) -> Iterator[Step]:
             yield Command(unclear=f"it sets {found[1]}, which changes what runs")
     if not words:
         yield command
+        return
+    if wrapper.assignments and "=" in words[0].text:
+        yield replace(command, unclear=f"what {name} sets can change what runs")
         return
     yield replace(command, redirects=(), passing=True) if wrapper.transparent else command
     inner = replace(
@@ -222,9 +228,11 @@ def _shell(command: Command) -> Iterator[Step]:
         takes_script = takes_script or (option[0] == "-" and option[1] != "-" and "c" in option[1:])
         odd = odd or re.fullmatch(r"[-+][abcefhlmnptuvxBCEHPT]+|--(?:norc|noprofile|posix|login)|[-+]o", option) is None
         if re.fullmatch(r"[-+]\w*[oO]", option):
+            odd = odd or index >= len(words) or words[index].text not in _PLAIN_OPTIONS
             index += 1
     if takes_script:
         script = words[index] if index < len(words) else None
+        odd = odd or (name != "bash" and script is not None and _BASH_ALONE.search(script.text) is not None)
         if script is None or not script.known or odd:
             yield replace(command, unclear=f"what {name} -c runs cannot be told")
         else:
@@ -273,9 +281,7 @@ def _set(command: Command) -> Iterator[Step]:
         if word.text == "--":
             break
         before = command.words[at - 1].text
-        plain = re.fullmatch(r"[-+][efuxvCEn]*o?", word.text) or (before.endswith("o") and word.text in {
-            "pipefail", "errexit", "nounset", "xtrace", "noglob", "noclobber", "errtrace"
-        })  # fmt: skip
+        plain = re.fullmatch(r"[-+][efuxvCEn]*o?", word.text) or (before.endswith("o") and word.text in _PLAIN_OPTIONS)
         odd = odd or not word.known or not plain
     yield replace(command, unclear="options of the shell change how lines are read") if odd else command
 
@@ -287,6 +293,9 @@ def _shopt(command: Command) -> Iterator[Step]:
 
 def _variables(command: Command) -> Iterator[Step]:
     """Builtins that set variables by name: a subscript or an integer attribute runs commands."""
+    if command.program in {"mapfile", "readarray"} and any(re.match(r"-\w*C", word.text) for word in command.words):
+        yield replace(command, unclear=f"{command.program} -C runs commands")
+        return
     for word in command.words[1:]:
         name, equals, value = word.text.partition("=")
         plain = word.known or (equals and re.fullmatch(r"\w+", name))
@@ -297,6 +306,11 @@ def _variables(command: Command) -> Iterator[Step]:
             yield replace(command, unclear=f"it sets {name}, which changes what runs")
             return
     yield command
+
+
+def _jobs(command: Command) -> Iterator[Step]:
+    runs = any(re.match(r"-\w*x", word.text) or not word.known for word in command.words[1:])
+    yield replace(command, unclear="jobs -x runs a command") if runs else command
 
 
 def _printf(command: Command) -> Iterator[Step]:
@@ -408,7 +422,7 @@ def _git(command: Command) -> Iterator[Step]:
 _DECLARES = frozenset({"declare", "typeset", "local", "readonly", "export"})
 _Follow = Callable[[Command], Iterator[Step]]
 _SPECIAL: dict[str, _Follow] = {
-    "eval": _eval, "trap": _trap, "alias": _alias, "set": _set, "shopt": _shopt, "setopt": _shopt,
+    "eval": _eval, "trap": _trap, "jobs": _jobs, "alias": _alias, "set": _set, "shopt": _shopt, "setopt": _shopt,
     "printf": _printf, "test": _test, "[": _test, "find": _find, "gfind": _find, "fd": _fd, "fdfind": _fd,
     "ssh": _ssh, "su": _su, "watch": _watch, "tar": _tar, "gtar": _tar, "bsdtar": _tar, "git": _git,
     "awk": _awk, "gawk": _awk, "mawk": _awk, "nawk": _awk, "sed": _sed, "gsed": _sed,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal, cast
 
 from computeragent.policy.risk import Command, Script, Word
@@ -186,12 +188,22 @@ def command_files(command: Command, starts: Sequence[str | None]) -> list[FileUs
         text = word.text
         if text.startswith("-") and word.known:
             _, equals, value = text.partition("=")
-            text = value if equals else text[2:] if not text.startswith("--") and "/" in text else ""
-        if text and "://" not in text:
-            uses.append(_word("any", Word(text, word.known, word.one, word.glob, word.tilde), starts))
+            text = value if equals else text[2:] if not text.startswith("--") and {"/", "."} & set(text) else ""
+        if "://" in text:
+            continue
+        uses += [_word("any", Word(part, word.known, word.one, word.glob, word.tilde), starts) for part in _parts(text)]
     if command.words and "/" in command.words[0].text:
         uses.append(_word("read", command.words[0], starts))
     return uses
+
+
+def _parts(text: str) -> list[str]:
+    """A word, and what stands behind a mark in it, as in ``if=file``, ``@file`` and ``HEAD:file``."""
+    marks = [found.end() for found in islice(_MARKS.finditer(text), 8)]
+    return [part for part in (text, *(text[at:] for at in marks)) if part]
+
+
+_MARKS = re.compile(r"[=@:]")
 
 
 def _redirected(command: Command, starts: Sequence[str | None]) -> Iterator[FileUse]:
