@@ -114,7 +114,8 @@ def _findings(path: Path) -> list[Finding]:
         raise PolicyInvalidError(f"{path}: it cannot be read: {why}", hint="Check the path.") from error
     except PolicyInvalidError as error:
         details: dict[str, Any] = error.details if isinstance(error.details, dict) else {}
-        return [Finding("error", int(details.get("line") or 1), error.message, error.hint)]
+        line = int(details.get("line") or 1)
+        return [Finding("error", line, error.message.removeprefix(f"{path}:{line}: "), error.hint)]
     return []
 
 
