@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import io
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from computeragent import PermissionDecision, tty_approval
 from computeragent.approval import describe
 from computeragent.errors import ValidationError
+from computeragent.policy.answers import called
 from computeragent.protocol_types import PermissionRequest
 
 pytestmark = pytest.mark.anyio
@@ -90,6 +92,12 @@ async def test_an_input_that_is_no_object_is_asked_again(typed: str, said: str):
 async def test_calls_below_the_gate_are_allowed_unasked(risk: Any, gate: Any, asks: bool):
     decision, shown = await ask("d\n", call(risk), risk_gate=gate)
     assert (decision.decision, bool(shown)) == (("deny", True) if asks else ("allow", False))
+
+
+async def test_an_answer_says_which_user_was_at_the_terminal():
+    approve = tty_approval(stdin=io.StringIO("a\n"), stdout=io.StringIO())
+    assert await called(approve, call()) == (ALLOW, f"terminal:{getpass.getuser()}")
+    assert await called(approve, call("low")) == (ALLOW, "callback")  # nobody was asked
 
 
 async def test_one_call_is_asked_at_a_time():

@@ -66,7 +66,7 @@ def deny(args: argparse.Namespace) -> int:
 def _answer(args: argparse.Namespace, decision: str, said: str, **more: Any) -> int:
     async def answer(client: HarnessClient) -> Json:
         call = _meant(await _waiting(client), args.call_id, args.session)
-        await client.decide_permission(call["sessionId"], call["callId"], decision, by=_user(), **more)
+        await client.decide_permission(call["sessionId"], call["callId"], decision, by=user_name(), **more)
         return call
 
     call = _with_client(args, answer)
@@ -148,12 +148,6 @@ def _left(approval: Json) -> str:
     if seconds >= 3_600:
         return f"{seconds // 3_600}h{seconds % 3_600 // 60:02}m"
     return f"{seconds // 60}m{seconds % 60:02}s" if seconds >= 60 else f"{seconds}s"
-
-
-def _user() -> str | None:
-    """Who sits here, as the server takes a name."""
-    name = "".join(c for c in user_name() if c.isprintable() and c not in "()")[:100]
-    return name or None
 
 
 def _url(args: argparse.Namespace) -> str:

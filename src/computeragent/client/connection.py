@@ -33,6 +33,12 @@ Frames = AsyncGenerator[Frame | None]
 _REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 _JSON = {"content-type": "application/json"}
 _log = Logger("client")
+_LONGEST_NAME = 100
+
+
+def name_of(by: str | None) -> str | None:
+    """A person's name as servers take it, None for none: printable, not long, without parentheses."""
+    return "".join(c for c in by or "" if c.isprintable() and c not in "()")[:_LONGEST_NAME].strip() or None
 
 
 class Connection:

@@ -14,7 +14,7 @@ from uuid import uuid4
 import httpx2
 import msgspec
 
-from computeragent.client.connection import Connection
+from computeragent.client.connection import Connection, name_of
 from computeragent.errors import HarnessProtocolError, NotFoundError, ProtocolVersionError
 from computeragent.logs import Logger
 from computeragent.wire.events import PROTOCOL_VERSION, CaSessionEnded, Recorded, decode_event
@@ -110,9 +110,9 @@ class HarnessClient:
     ) -> None:
         """Answer a permission request: ``allow``, ``deny`` or ``modify``. Raises `UnknownCallError` when late.
 
-        `by` names who answered; it is recorded beside who the token says.
+        `by` names who answered; it is recorded beside who the token says. What no name has in it is left out.
         """
-        answer = {"decision": decision, "input": input, "reason": reason, "by": by}
+        answer = {"decision": decision, "input": input, "reason": reason, "by": name_of(by)}
         answer = {name: value for name, value in answer.items() if value is not None}
         path = f"{_place(session_id)}/permission/{quote(call_id, safe='')}"
         await self._wire.json("POST", path, answer, again=True)

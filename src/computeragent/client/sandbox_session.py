@@ -112,9 +112,9 @@ class SandboxSession:
 
     async def decide(self, call_id: str, decision: PermissionDecision, *, by: str = "manual") -> None:
         """See `Session.decide`. Raises `UnknownCallError` also where the server decides by itself."""
-        del by
+        name = None if by == "manual" else by
         try:
-            await self._client.decide_permission(self.sandbox_id, call_id, decision)
+            await self._client.decide_permission(self.sandbox_id, call_id, decision, by=name)
         except (NotFoundError, HttpError) as error:
             raise UnknownCallError(f"nobody waits for an answer to {call_id!r}", hint=error.message) from error
 

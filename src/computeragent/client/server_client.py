@@ -10,7 +10,7 @@ from urllib.parse import quote
 import httpx2
 import msgspec
 
-from computeragent.client.connection import Connection
+from computeragent.client.connection import Connection, name_of
 from computeragent.client.harness_client import OPENING
 from computeragent.errors import ComputerAgentError, HarnessProtocolError
 from computeragent.wire.encoding import from_json
@@ -112,10 +112,14 @@ class ComputerAgentServerClient:
         """End the turn under way; the sandbox stays. Raises `NotFoundError` where the server cannot."""
         await self._wire.request("POST", f"{_place(sandbox_id)}/cancel")
 
-    async def decide_permission(self, sandbox_id: str, call_id: str, decision: PermissionDecision) -> None:
-        """Answer a permission request. Raises `NotFoundError` where the server decides by itself."""
+    async def decide_permission(
+        self, sandbox_id: str, call_id: str, decision: PermissionDecision, *, by: str | None = None
+    ) -> None:
+        """Answer a permission request, as `by`. Raises `NotFoundError` where the server decides by itself."""
         path = f"{_place(sandbox_id)}/permission/{quote(call_id, safe='')}"
-        await self._wire.json("POST", path, decision, again=True)
+        answer = msgspec.structs.asdict(decision) | {"by": name_of(by)}
+        answer = {name: value for name, value in answer.items() if value is not None}
+        await self._wire.json("POST", path, answer, again=True)
 
     async def workdir(self, sandbox_id: str, *, depth: int = 3) -> list[dict[str, Any]]:
         """What is in the working directory, `depth` levels of it."""
