@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from computeragent.cli.rehearsal_arguments import add_rehearse, add_suggest
+
 if TYPE_CHECKING:
     from computeragent.cli.arguments import Commands
 
@@ -13,6 +15,8 @@ examples:
   computeragent policy lint policy.yaml
   computeragent policy test policy.yaml
   computeragent policy explain policy.yaml --tool Bash --input '{"command": "git push --force"}'
+  computeragent policy rehearse policy.yaml --since 7d --fail-on newly-denied
+  computeragent policy suggest --since 30d --agent triage -o policy.yaml
 """
 
 
@@ -20,7 +24,7 @@ def add_policy(commands: Commands) -> None:
     """`computeragent policy`."""
     policy = commands.add_parser(
         "policy",
-        help="check, test and explain policies",
+        help="check, test, explain, rehearse and suggest policies",
         description="What a policy says of tool calls, before any agent runs under it.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -30,6 +34,8 @@ def add_policy(commands: Commands) -> None:
     _add_test(actions)
     _add_lint(actions)
     _add_explain(actions)
+    add_rehearse(actions)
+    add_suggest(actions)
 
 
 def _add_test(actions: Commands) -> None:

@@ -45,9 +45,9 @@ Json = dict[str, Any]
 class RecordedCall:
     """A call and what was decided of it.
 
-    `input` is what the engine asked for; where it was changed and only the change is on record, that. `changed` is what
-    ran instead. `at` is in epoch seconds. `cwd` is the folder that relative paths start from. `ran` says whether a result
-    is on record; None where results are not. `redacted` inputs may have other values than the call had.
+    `input` is what the engine asked for; where it was changed and only the change is on record, that. `changed` is
+    what ran instead. `at` is in epoch seconds. `cwd` is the folder that relative paths start from. `ran` says whether
+    a result is on record; None where results are not. `redacted` inputs may have other values than the call had.
     """
 
     session_id: str
@@ -100,7 +100,9 @@ class Recording(Protocol):
     """Calls that can be read again and again. `skipped` counts, by why, what the last reading passed by."""
 
     @property
-    def skipped(self) -> Counter[str]: ...
+    def skipped(self) -> Counter[str]:
+        """What was passed by, and how often."""
+        ...
 
     def __aiter__(self) -> AsyncIterator[RecordedCall]: ...
 

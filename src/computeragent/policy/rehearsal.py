@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 import anyio
+import msgspec
 from anyio.lowlevel import checkpoint
 
 from computeragent.policy.config import AnyPolicy, make_engine, read_policy
@@ -19,7 +20,12 @@ from computeragent.policy.risk import classify
 from computeragent.policy.shapes import shape_of
 from computeragent.policy.types import PolicyEngine, PolicyPrincipal, PolicyResource
 from computeragent.protocol_types import PermissionRequest, PolicyDecider, PolicyVerdict
-from computeragent.wire.policy import CedarPolicyConfig, OpaPolicyConfig, PolicyConfig, RulesPolicyConfig, SrsPolicyConfig
+from computeragent.wire.policy import (
+    CedarPolicyConfig,
+    OpaPolicyConfig,
+    RulesPolicyConfig,
+    SrsPolicyConfig,
+)
 from computeragent.wire.requests import PermissionDecision
 
 CONCURRENCY = 16
@@ -131,7 +137,7 @@ class Rehearsal:
 
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
-        return asdict(self)
+        return cast("dict[str, Any]", msgspec.to_builtins(self))
 
 
 Progress = Callable[[int], None]
@@ -231,7 +237,7 @@ async def _leave(request: PermissionRequest, verdict: PolicyVerdict) -> tuple[Pe
 async def _opened(policy: AnyPolicy, cwd: str | None, timeout: float | None, stack: AsyncExitStack) -> _Proposed:
     read = read_policy(policy)
     if isinstance(read, RulesPolicyConfig | CedarPolicyConfig | OpaPolicyConfig | SrsPolicyConfig):
-        engine = make_engine(cast("PolicyConfig", read))
+        engine = make_engine(read)
         stack.push_async_callback(engine.aclose)
     elif isinstance(read, PolicyEngine):
         engine = read

@@ -14,11 +14,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from computeragent.errors import NotFoundError
-from computeragent.policy.suggested.needs import Needs, RefusedError
 from computeragent.policy.recorded import RecordedCall, Recording
 from computeragent.policy.risk import classify
 from computeragent.policy.rules import RulesPolicyEngine
 from computeragent.policy.shapes import shape_of
+from computeragent.policy.suggested.needs import Needs, RefusedError
 from computeragent.policy.suggested.text import SuggestedRule, written
 from computeragent.policy.types import PolicyAction, PolicyDecision, PolicyInput, PolicyPrincipal, PolicyResource
 
@@ -160,7 +160,8 @@ def _tail(left_out: Counter[tuple[str, str]], not_run: int) -> Iterator[str]:
         for (why, shape), count in ordered[:_LISTED]:
             yield f"  {_count(count, 'call')}, {why}: {shape[:100]}"
         if len(ordered) > _LISTED:
-            yield f"  and {_count(sum(count for _, count in ordered[_LISTED:]), 'call')} of {len(ordered) - _LISTED} more kinds"
+            more = sum(count for _, count in ordered[_LISTED:])
+            yield f"  and {_count(more, 'call')} of {len(ordered) - _LISTED} more kinds"
     if not_run:
         yield f"{_count(not_run, 'call')} on record did not run as asked: denied, changed, or without a result."
 

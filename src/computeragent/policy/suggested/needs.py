@@ -7,17 +7,19 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from computeragent.policy.suggested.places import Places
 from computeragent.policy.risk import ORDER, Command, highest
 from computeragent.policy.rules.calls import Subject
 from computeragent.policy.rules.hosts import URL_ARGUMENTS
 from computeragent.policy.rules.paths import FILE_ARGUMENTS, HARMLESS, OTHER_ARGUMENTS
 from computeragent.policy.shapes import call_of, escaped, pattern_of, prefix_of, searches
+from computeragent.policy.suggested.places import Places
 from computeragent.policy.suggested.text import Counted, SuggestedRule
 from computeragent.telemetry.redaction.redactor import Redactor
 from computeragent.wire.events import Risk
 
-_SPEAKS = frozenset({"echo", "printf", "true", "false", ":", "date", "sleep", "test", "[", "export", "set", "wait", "exit"})
+_SPEAKS = frozenset(
+    {"echo", "printf", "true", "false", ":", "date", "sleep", "test", "[", "export", "set", "wait", "exit"}
+)
 _SAYS = frozenset({("git", "commit"), ("git", "tag")})
 """Commands whose words, where they cannot be told, are texts rather than files."""
 _NETWORK = frozenset("curl wget http https xh aria2c ssh sftp telnet nc ncat netcat ftp mosh scp rsync".split())  # noqa: SIM905
@@ -179,7 +181,7 @@ class Needs:
                     shared.setdefault((says, use.risk), {})[stem] = use
             for says, risk in sorted(shared, key=lambda each: (each[0], ORDER.index(each[1]))):
                 match = _commands_match(tool, risk, shared[says, risk])
-                # Without paths an allow covers no writing to files. `parsable` says nothing new: it keeps the rule apart.
+                # Without paths an allow covers no writing to files. `parsable` says nothing new, but keeps it apart.
                 match |= {"parsable": True} if says else {"paths": ["./**"]}
                 yield SuggestedRule(f"{tool}, {risk} risk{', texts' if says else ''}", "allow", match)
             for stem, use in alone:

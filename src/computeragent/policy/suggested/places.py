@@ -11,7 +11,7 @@ from computeragent.policy.rules.paths import FileUse, real_path
 from computeragent.policy.shapes import escaped, named, place_of, relative
 
 _MOST_FILES = 12
-"""Files of the working folder that are named one by one; and folders of it. More of them become ``./*`` and ``./**``."""
+"""Files of the working folder that are named one by one, and folders of it; more become ``./*`` and ``./**``."""
 _MOST_NEIGHBOURS = 5
 """Files of a folder elsewhere that are named one by one."""
 
@@ -98,7 +98,7 @@ def _place(path: str, cwd: str | None, *, glob: bool, folder: bool) -> tuple[str
 
 
 def _is_wide(path: str, cwd: str | None, *, below: bool) -> bool:
-    """Whether this is more than an agent should get: all files, or all in a folder of the root, or that homes are in."""
+    """Whether this is more than an agent should get: all files, or all in a folder of the root or one with homes."""
     if path == "/" or not below:
         return path == "/"
     home = os.path.expanduser("~")  # noqa: PTH111 - text, not a file

@@ -16,7 +16,7 @@ _WORDS = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
 
 @dataclass(frozen=True, slots=True)
 class SuggestedRule:
-    """A rule to write. `match` has texts, mappings, and lists with a count for each entry; `comment` stands above it."""
+    """A rule to write. `match` has texts, mappings and lists, or `Counted` ones; `comment` stands above it."""
 
     name: str
     effect: str
