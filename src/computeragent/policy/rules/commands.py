@@ -42,19 +42,25 @@ class CommandPattern:
 
     def found_in(self, command: Command) -> int:
         """Whether the command has the pattern's words in this order."""
-        rest = iter(command.words[1:])
+        words, at = command.words, 1
         for text, fits in self.words:
-            if re.fullmatch(r"-[A-Za-z]+", text) and _has_letters(command.words, text):
+            if text.startswith("-") and _OPTION.fullmatch(text) is not None and _has_letters(words, text):
                 continue
-            if not any(word.known and fits(word.text) for word in rest):
-                hidden = any(not word.known and not word.glob for word in command.words[1:])
-                return MAYBE if hidden or command.unclear is not None else NO
+            while at < len(words) and not (words[at].known and fits(words[at].text)):
+                at += 1
+            if at == len(words):
+                hidden = command.unclear is not None or any(not word.known and not word.glob for word in words[1:])
+                return MAYBE if hidden else NO
+            at += 1
         return YES
+
+
+_OPTION = re.compile(r"-[A-Za-z]+")
 
 
 def _has_letters(words: Sequence[Word], option: str) -> bool:
     """Whether short options, such as ``-rf``, are there in any order and cluster."""
-    letters = {letter for word in words[1:] if re.fullmatch(r"-[A-Za-z]+", word.text) for letter in word.text[1:]}
+    letters = {letter for word in words[1:] if _OPTION.fullmatch(word.text) is not None for letter in word.text[1:]}
     return set(option[1:]) <= letters
 
 
@@ -110,9 +116,8 @@ class _Table:
     def _fitting(self, *names: str) -> Iterator[CommandPattern]:
         for name in dict.fromkeys(names):
             yield from self._named.get(name, ())
-        for pattern in self._others:
-            if any(map(pattern.fits_program, names)):
-                yield pattern
+        if self._others:
+            yield from [pattern for pattern in self._others if any(map(pattern.fits_program, names))]
 
     def covers(self, subject: Subject) -> int:
         """Whether a pattern is the whole command."""
@@ -137,8 +142,10 @@ class _Table:
         unclear = NO if command.unclear is None else MAYBE
         if not command.words or not command.words[0].known:
             return unclear
-        fitting = self._fitting(command.program, command.words[0].text)
-        return max([pattern.found_in(command) for pattern in fitting], default=NO) or unclear
+        answer = unclear
+        for pattern in self._fitting(command.program, command.words[0].text):
+            answer = max(answer, pattern.found_in(command))
+        return answer
 
 
 _UNWRITTEN = HARMLESS | {None}
