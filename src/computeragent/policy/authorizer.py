@@ -85,7 +85,8 @@ class PolicyToolAuthorizer:
 
         call_id = getattr(context, "tool_use_id", None) or new_id("call")
         verdict, event = await self.rule(PermissionRequest(call_id, tool_name, tool_input), context)
-        _told(event)
+        if verdict.decision != "abstain":
+            _told(event)
         if verdict.decision in {"allow", "modify"}:
             return PermissionResultAllow(updated_input=verdict.input or tool_input)
         return PermissionResultDeny(message=verdict.reason or "denied by policy", interrupt=self.interrupts)

@@ -10,7 +10,7 @@ import anyio
 from computeragent.logs import Logger
 from computeragent.policy.risk import classify
 from computeragent.protocol_types import PermissionRequest, PolicyDecider, PolicyVerdict
-from computeragent.wire.events import CaPermissionDecision
+from computeragent.wire.events import CaPermissionDecision, Verdict
 from computeragent.wire.requests import PermissionDecision
 
 POLICY_TIMEOUT = 30.0
@@ -18,6 +18,7 @@ POLICY_TIMEOUT = 30.0
 
 _MAX_REVIEWS = 4
 _DECISIONS = frozenset({"allow", "deny", "modify", "ask", "abstain"})
+_RECORDED: dict[str, Verdict] = {"deny": "deny", "modify": "modify"}
 _log = Logger("permissions")
 
 Answer = Callable[[PermissionRequest, PolicyVerdict], Awaitable[tuple[PermissionDecision, str]]]
@@ -78,7 +79,7 @@ def decision_event(
     return CaPermissionDecision(
         session_id=session_id,
         call_id=request.call_id,
-        decision=verdict.decision if verdict.decision in {"deny", "modify"} else "allow",
+        decision=_RECORDED.get(verdict.decision, "allow"),
         reason=verdict.reason,
         tool_name=request.tool_name,
         input=verdict.input if verdict.decision == "modify" else request.input,
