@@ -9,6 +9,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+from msgspec.structs import replace as replaced
+
 from computeragent.errors import ValidationError
 from computeragent.ids import new_id
 from computeragent.logs import Logger
@@ -85,8 +87,13 @@ class PolicyToolAuthorizer:
 
         call_id = getattr(context, "tool_use_id", None) or new_id("call")
         verdict, event = await self.rule(PermissionRequest(call_id, tool_name, tool_input), context)
-        if verdict.decision != "abstain":
-            _told(event)
+        if verdict.decision == "abstain":  # the CLI would ask a person, and nobody is there
+            reason = "the policy has no opinion on this call, and nobody else allows it"
+            verdict, event = (
+                replace(verdict, decision="deny", reason=reason),
+                replaced(event, decision="deny", reason=reason, decided_by="default"),
+            )
+        _told(event)
         if verdict.decision in {"allow", "modify"}:
             return PermissionResultAllow(updated_input=verdict.input or tool_input)
         return PermissionResultDeny(message=verdict.reason or "denied by policy", interrupt=self.interrupts)
