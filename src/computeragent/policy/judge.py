@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from copy import copy
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -53,76 +54,101 @@ class PolicyJudge:
     ) -> None:
         self.engine = engine
         self.name = str(getattr(engine, "name", type(engine).__name__))
-        self._principal = principal
-        self._resource = resource or PolicyResource()
-        self._context = context or {}
+        self._parts: tuple[Any, ...] = (principal, resource or PolicyResource(), copy(context))
+        self._fixed = not any(callable(part) for part in self._parts)
         self._memory = _Memory()
 
     async def __call__(self, request: PermissionRequest) -> PolicyVerdict:
         """Judge one call. Never raises."""
-        return await self.judge(request, self._principal, self._resource, self._context)
+        if not self._fixed:
+            return await self.judge(request, *self._parts)
+        # The call alone makes the question: what is remembered is found without asking it.
+        generation: Hashable | None = getattr(self.engine, "generation", None)
+        key = self._memory.key(generation, request.input, request.tool_name, request.risk)
+        known = None if key is None else self._memory.get(key)
+        return known or await self._ask(self._question(request, *self._parts), request, key, generation)
 
     async def judge(self, request: PermissionRequest, principal: Any, resource: Any, context: Any) -> PolicyVerdict:
         """Judge one call, asked by others than this judge's own. Never raises."""
         try:
-            question = PolicyInput(
-                _typed(await _found(principal, request), PolicyPrincipal),
+            parts = [await _found(part, request) for part in (principal, resource, context)]
+        except Exception as error:  # noqa: BLE001 - a question that cannot be asked is a denial
+            return await self._ask(error, request)
+        question = self._question(request, *parts)
+        generation: Hashable | None = getattr(self.engine, "generation", None)
+        key = None if isinstance(question, Exception) else self._memory.key(generation, question)
+        known = None if key is None else self._memory.get(key)
+        return known or await self._ask(question, request, key, generation)
+
+    def _question(self, request: PermissionRequest, principal: Any, resource: Any, context: Any) -> Any:
+        """The question, or why it cannot be made."""
+        try:
+            return PolicyInput(
+                _typed(principal, PolicyPrincipal),
                 PolicyAction("tool_use", request.tool_name, request.input),
-                _typed(await _found(resource, request), PolicyResource),
-                {"risk": request.risk, **dict(await _found(context, request) or {})},
+                _typed(resource, PolicyResource),
+                {"risk": request.risk, **dict(context or {})},
             )
         except Exception as error:  # noqa: BLE001 - a question that cannot be asked is a denial
-            _log.error("resolver_failed", tool=request.tool_name, error=repr(error))
-            reason = f"the policy's question could not be made: {type(error).__name__}"
-            return _verdict(denied_by_fault(self.name, "POLICY_RESOLVER", reason), request.input)
-        result = await self._evaluate(question)
-        verdict = _verdict(result, request.input)
-        return replace(verdict, engine=verdict.engine or self.name, principal=question.principal.id)
+            return error
 
-    async def _evaluate(self, question: PolicyInput) -> PolicyResult:
-        generation: Hashable | None = getattr(self.engine, "generation", None)
-        key = None if generation is None else self._memory.key(question, generation)
-        known = None if key is None else self._memory.get(key)
-        if known is not None:
-            return known
+    async def _ask(
+        self,
+        question: PolicyInput | Exception,
+        request: PermissionRequest,
+        key: Hashable | None = None,
+        generation: Hashable | None = None,
+    ) -> PolicyVerdict:
+        """The engine's word as a verdict, remembered by `key` unless the policy has changed meanwhile."""
+        if isinstance(question, Exception):
+            _log.error("resolver_failed", tool=request.tool_name, error=repr(question))
+            reason = f"the policy's question could not be made: {type(question).__name__}"
+            return _verdict(denied_by_fault(self.name, "POLICY_RESOLVER", reason), request.input)
         try:
             result: object = await self.engine.evaluate(question)
         except Exception as error:  # noqa: BLE001 - an engine that fails denies
-            _log.error("engine_failed", engine=self.name, tool=question.action.tool_name, error=repr(error))
-            return denied_by_fault(self.name, "POLICY_ERROR", f"the policy engine failed: {type(error).__name__}")
+            _log.error("engine_failed", engine=self.name, tool=request.tool_name, error=repr(error))
+            result = denied_by_fault(self.name, "POLICY_ERROR", f"the policy engine failed: {type(error).__name__}")
         if not isinstance(result, PolicyResult) or not isinstance(result.decision, PolicyDecision):  # pyright: ignore[reportUnnecessaryIsInstance]
-            return denied_by_fault(self.name, "POLICY_MALFORMED", "the policy engine's answer is no PolicyResult")
-        if key is not None and result.code is None and getattr(self.engine, "generation", None) == generation:
-            self._memory.put(key, result)
-        return result
+            result = denied_by_fault(self.name, "POLICY_MALFORMED", "the policy engine's answer is no PolicyResult")
+        verdict = _verdict(result, request.input)
+        verdict = replace(verdict, engine=verdict.engine or self.name, principal=question.principal.id)
+        if key is not None and getattr(self.engine, "generation", None) == generation:
+            self._memory.put(key, verdict)
+        return verdict
 
 
 class _Memory:
-    """Answers by canonical question: the newest `REMEMBERED`, of one generation."""
+    """Verdicts by what makes the question: the newest `REMEMBERED`, of one generation of the policy."""
 
     def __init__(self) -> None:
-        self._answers: OrderedDict[bytes, PolicyResult] = OrderedDict()
+        self._verdicts: OrderedDict[Hashable, PolicyVerdict] = OrderedDict()
         self._generation: Hashable = None
 
-    def key(self, question: PolicyInput, generation: Hashable) -> bytes | None:
+    def key(self, generation: Hashable | None, asked: Any, *more: Hashable) -> Hashable | None:
+        """What a verdict is remembered by; None where none may be."""
+        if generation is None:
+            return None
         if generation != self._generation:
-            self._answers.clear()
+            self._verdicts.clear()
             self._generation = generation
         try:
-            return _canonical(question)
+            return (_canonical(asked), *more)
         except (TypeError, ValueError, RecursionError):
             return None
 
-    def get(self, key: bytes) -> PolicyResult | None:
-        answer = self._answers.get(key)
-        if answer is not None:
-            self._answers.move_to_end(key)
-        return answer
+    def get(self, key: Hashable) -> PolicyVerdict | None:
+        verdict = self._verdicts.get(key)
+        if verdict is not None:
+            self._verdicts.move_to_end(key)
+        return verdict
 
-    def put(self, key: bytes, answer: PolicyResult) -> None:
-        self._answers[key] = answer
-        if len(self._answers) > REMEMBERED:
-            self._answers.popitem(last=False)
+    def put(self, key: Hashable, verdict: PolicyVerdict) -> None:
+        if verdict.code is not None or verdict.input is not None:
+            return  # a fault may be over at the next call, and an input is the tool's to do with as it likes
+        self._verdicts[key] = verdict
+        if len(self._verdicts) > REMEMBERED:
+            self._verdicts.popitem(last=False)
 
 
 def _typed(found: Any, kind: type[_Part]) -> _Part:
