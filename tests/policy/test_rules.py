@@ -620,3 +620,111 @@ rules:
 """
     result = await ask(text, tool, given)
     assert (result.decision.value, result.code) == ("deny", None)
+
+
+# ── Ways around ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"absolute_path": f"{WORK}/.env"},
+        {"filePath": ".env"},
+        {"options": {"targetFile": "x/.env"}},
+        {"edits": [{"path": "a"}, {"path": ".env"}]},
+        {"uri": "file:///else/%2Eenv"},
+        {"SRC": ".env"},
+    ],
+)
+async def test_a_tool_that_nobody_knows_names_its_files_in_any_spelling(given: dict[str, Any]):
+    assert await says('{paths: ["**/.env"]}', "mcp__files__read", given, "deny") == "deny"
+    assert await says('{tool: "mcp__files__*", paths: [./src/**]}', "mcp__files__read", given) == "deny"
+
+
+async def test_an_allow_of_a_tool_that_nobody_knows_needs_all_of_its_files():
+    match = '{tool: "mcp__files__*", paths: [./**]}'
+    assert await says(match, "mcp__files__copy", {"path": "a", "targetFile": "b", "text": "/etc/passwd"}) == "allow"
+    assert await says(match, "mcp__files__copy", {"path": "a", "targetFile": "/etc/passwd"}) == "deny"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"URL": "https://evil.example/"},
+        {"pageUrl": "evil.example"},
+        {"request": {"hostname": "evil.example"}},
+        {"link": "https://evil.example/x"},
+        {"url": "https://good.example", "proxy": "http://evil.example:3128"},
+    ],
+)
+async def test_a_tool_that_nobody_knows_names_its_hosts_in_any_spelling(given: dict[str, Any]):
+    assert await says("{hosts: [evil.example]}", "mcp__web__get", given, "deny") == "deny"
+    assert await says("{hosts: [good.example]}", "mcp__web__get", given) == "deny"
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("'::1'", "http://[0:0:0:0:0:0:0:1]/"),
+        ("'0::0001'", "http://[::1]/"),
+        ("127.0.0.1", "http://[::ffff:127.0.0.1]/"),
+        ("127.0.0.1", "http://[::FFFF:7f00:1]:80/"),
+        ("'fe80::1'", "http://[fe80::1%25eth0]/"),
+        ("xn--fa-hia.example", "http://fa\u00df.example/"),
+    ],
+)
+async def test_an_address_is_the_same_in_all_spellings(host: str, url: str):
+    assert await says(f"{{hosts: [{host}]}}", "WebFetch", {"url": url}, "deny") == "deny"
+
+
+async def test_a_name_that_readers_read_differently_is_no_allow():
+    assert await says("{hosts: [fass.example]}", "WebFetch", {"url": "http://fa\u00df.example/"}) == "deny"
+
+
+@pytest.mark.parametrize("pattern", ["{..,x}/*", "{/etc,x}/*", "@(..|a)/*", "@(..)/x", "a/@(..)/../../*"])
+async def test_a_glob_leaves_its_folder_by_no_choice(pattern: str):
+    assert await says("{tool: Glob, paths: [./**]}", "Glob", {"pattern": pattern}) == "deny"
+
+
+@pytest.mark.parametrize("pattern", ["{a,b}/**/*.{ts,tsx}", "app/(auth)/*", "**/*..*"])
+async def test_a_glob_with_choices_stays_in_its_folder(pattern: str):
+    assert await says("{tool: Glob, paths: [./**]}", "Glob", {"pattern": pattern}) == "allow"
+
+
+async def test_a_link_is_left_where_it_leads(tmp_path: Path):
+    (tmp_path / "vault" / "a" / "b").mkdir(parents=True)
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "link").symlink_to(tmp_path / "vault" / "a" / "b")
+    match = f"{{paths: [{tmp_path}/vault/keys/**]}}"
+    line = "cd -P link && cd ../.. && cat keys/k"
+    assert await bash(match, line, "deny", cwd=str(tmp_path / "work")) == "deny"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "git -C keys add k.txt",
+        "tar -Ckeys -c k.txt",
+        "tar --directory=keys -c k.txt",
+        "cd sub; make --directory ../keys k.txt",
+        "docker run -v ./keys/k.txt:/k image",
+        "docker run -v./keys/k.txt:/k image",
+    ],
+)
+async def test_a_folder_that_an_option_enters_counts(command: str):
+    assert await bash("{paths: [keys/k.txt]}", command, "deny") == "deny"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"directory": "keys"}, "deny"),
+        ({"workdir": f"{WORK}/x/../keys"}, "deny"),
+        ({"cwd": 5}, "deny"),
+        ({"cwd": None}, "allow"),
+        ({"cwd": "sub"}, "allow"),
+    ],
+)
+async def test_a_line_runs_where_its_call_says(given: dict[str, Any], expected: str):
+    call = {"command": "cat k.txt", **given}
+    assert await says("{paths: [keys/k.txt]}", "run_shell_command", call, "deny") == expected

@@ -21,6 +21,9 @@ from computeragent.policy.rules.paths import FileUse, command_files, folders, to
 from computeragent.policy.types import PolicyInput
 from computeragent.wire.events import Risk
 
+_STARTS = frozenset({"cwd", "workdir", "workingdir", "workingdirectory", "directory", "dir", "dirpath"})
+"""The arguments of shell tools, in any spelling, that say where the line is to run."""
+
 
 class Call:
     """A call, and what is found out about it when a rule asks."""
@@ -53,7 +56,10 @@ class Call:
     @cached_property
     def folders(self) -> Sequence[str | None]:
         """Where the commands of a line may be."""
-        return (self.cwd,) if self.script is None else folders(self.script, self.cwd)
+        if self.script is None:
+            return (self.cwd,)
+        told = {name.replace("_", "").lower(): value for name, value in self.input.items() if value is not None}
+        return folders(self.script, self.cwd, [told[name] for name in _STARTS & told.keys()])
 
 
 class Subject:

@@ -23,6 +23,7 @@ from computeragent.policy.rules.globs import (
     regex,
     text_glob,
 )
+from computeragent.policy.rules.hosts import plain_address
 from computeragent.policy.rules.paths import FileUse, real_path
 from computeragent.policy.rules.ruleset import MAYBE, NO, YES, Condition, Test
 
@@ -349,6 +350,8 @@ def _hosts(entry: Entry, strict: bool, _: bool) -> Test:
 
 def _lowered(item: Entry) -> Entry:
     name = item.written.lower().rstrip(".")
+    if ":" in name and not MAGIC & set(name):
+        name = plain_address(name) or item.fail(f"{item.written!r} is no host", "Such as ::1.")
     try:
         name = name if name.isascii() else name.encode("idna").decode()
     except UnicodeError:

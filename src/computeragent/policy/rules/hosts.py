@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import socket
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 from computeragent.policy.risk import Command, Word
+from computeragent.policy.rules.arguments import named_texts
 
 URL_ARGUMENTS = ("url", "urls", "uri", "href", "endpoint", "base_url")
 """The arguments of any tool that are URLs."""
+
+_URL_WORDS = frozenset("url urls uri uris href hrefs endpoint endpoints host hosts hostname".split())  # noqa: SIM905
+_LINK_WORDS = frozenset("link links proxy website site address".split())  # noqa: SIM905
+"""Last words of names that say the same in any other spelling, at any depth; of links only where they have a scheme."""
+
+_DISPUTED = frozenset("ßς\u200c\u200d")
+"""Characters that some readers of names keep and others replace."""
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?\.?")
@@ -75,7 +84,10 @@ def tool_hosts(tool_input: Mapping[str, Any]) -> list[Host]:
             continue
         values = cast("list[Any]", value) if isinstance(value, list) else [value]
         found += [url_host(each) if isinstance(each, str) else None for each in values]
-    return found
+    for name, text in named_texts(tool_input):
+        if text and (name in _URL_WORDS or (name in _LINK_WORDS and "://" in text)):
+            found.append(url_host(text))
+    return list(dict.fromkeys(found))
 
 
 def url_host(url: str) -> Host:
@@ -88,12 +100,14 @@ def url_host(url: str) -> Host:
         return None if bare is None else plain_host(bare[1])
     host = found[1].rpartition("@")[2]
     if host.startswith("["):
-        return host[1:].partition("]")[0].lower() or None
+        return plain_address(host[1:].partition("]")[0])
     return plain_host(_PORT.sub("", host))
 
 
 def plain_host(name: str) -> Host:
     """A host's name or address in plain form."""
+    if _DISPUTED & set(name):
+        return None
     if not name.isascii():
         try:
             name = name.encode("idna").decode()
@@ -108,6 +122,15 @@ def plain_host(name: str) -> Host:
         except OSError:
             return name
     return name
+
+
+def plain_address(text: str) -> Host:
+    """An IPv6 address in its shortest form; one that stands for an IPv4 address as that."""
+    try:
+        address = ipaddress.IPv6Address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return str(address.ipv4_mapped or address)
 
 
 def command_hosts(command: Command) -> list[Host]:

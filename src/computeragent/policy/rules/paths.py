@@ -6,11 +6,13 @@ import os
 import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Literal, cast
+from urllib.parse import unquote
 
 from computeragent.policy.risk import Command, Script, Word
+from computeragent.policy.rules.arguments import named_texts
 
 Access = Literal["read", "write", "any"]
 
@@ -34,6 +36,13 @@ OTHER_ARGUMENTS = (
     "file_path", "path", "paths", "file", "files", "filename", "notebook_path", "directory", "source", "destination"
 )  # fmt: skip
 """The arguments that name files for any other tool, MCP tools among them: they may be read or written."""
+
+_FILE_WORDS = frozenset(
+    {"path", "paths", "filepath", "filepaths", "file", "files", "filename", "filenames", "dir", "dirs", "directory"}
+    | {"directories", "folder", "folders", "src", "dst", "dest"}
+)
+"""Last words of names that say the same in any other spelling, at any depth: ``absolutePath``, ``target_file``."""
+_FILE_URL = re.compile(r"file:(?://[^/]*)?(/.*)", re.IGNORECASE | re.DOTALL)
 
 _AT_WORK = frozenset({"ls", "tree", "glob", "grep"})
 """The tools that begin in the working folder unless told otherwise."""
@@ -60,12 +69,7 @@ def tool_files(tool: str, tool_input: Mapping[str, Any], cwd: str | None) -> lis
     name = tool.lower()
     known = FILE_ARGUMENTS.get(name)
     if known is None:
-        return [
-            _use("any", value, cwd)
-            for argument in OTHER_ARGUMENTS
-            if argument in tool_input
-            for value in _values(tool_input[argument])
-        ]
+        return _other_files(tool_input, cwd)
     access, arguments = known
     given = [tool_input[argument] for argument in arguments if tool_input.get(argument) is not None]
     if not given and name in _AT_WORK:
@@ -76,6 +80,18 @@ def tool_files(tool: str, tool_input: Mapping[str, Any], cwd: str | None) -> lis
     if name == "grep":
         return [_tree(use, tool_input.get("glob")) for use in uses]
     return uses
+
+
+def _other_files(tool_input: Mapping[str, Any], cwd: str | None) -> list[FileUse]:
+    """The files that a call of a tool names that nobody knows."""
+    given = [value for name in OTHER_ARGUMENTS if name in tool_input for value in _values(tool_input[name])]
+    for name, text in named_texts(tool_input):
+        url = _FILE_URL.fullmatch(text)
+        if url is not None:
+            given.append(unquote(url[1]))
+        elif name in _FILE_WORDS and text and text not in given:
+            given.append(text)
+    return [_use("any", value, cwd) for value in given]
 
 
 def _values(value: Any) -> list[Any]:
@@ -99,12 +115,16 @@ def _searched(start: Any, pattern: Any, cwd: str | None) -> FileUse:
     if not isinstance(start, str) or not isinstance(pattern, str) or "\0" in start + pattern:
         return FileUse("read", str(pattern)[:100])
     parts = pattern.split("/")
-    plain = next((at for at, part in enumerate(parts) if set("*?[{") & set(part)), max(len(parts) - 1, 0))
-    if ".." in parts[plain:]:
+    plain = next((at for at, part in enumerate(parts) if set("*?[{(") & set(part)), max(len(parts) - 1, 0))
+    if _LEAVING.search("/".join(parts[plain:])) is not None:
         return FileUse("read", pattern)
     return _use(
         "read", posixpath.join(start, "/".join(parts[:plain]) or ("/" if pattern.startswith("/") else ".")), cwd
     )
+
+
+_LEAVING = re.compile(r"(?:^|[/{,(|])(?:\.\.(?:[/},)|]|$)|(?<=[{,(|])[/~])")
+"""A step upwards, or to elsewhere, behind the beginning of a pattern: also as one choice of several."""
 
 
 def places(written: str, folders: Sequence[str | None]) -> tuple[str, ...]:
@@ -164,17 +184,44 @@ _PROC = hasattr(os, "O_PATH") and os.path.isdir("/proc/self/fd")  # noqa: PTH112
 # ── What a shell line names ──────────────────────────────────────────────────────────────────────────────────
 
 
-def folders(script: Script, cwd: str | None) -> tuple[str | None, ...]:
-    """The folders that a line may be in, as far as ``cd`` says so; None among them where it cannot be told."""
+def folders(script: Script, cwd: str | None, started_in: Sequence[Any] = ()) -> tuple[str | None, ...]:
+    """The folders that a line may be in, as far as ``cd`` says so; None among them where it cannot be told.
+
+    Behind a link a folder is both where it is spelled and where it leads: ``cd -P ..`` goes up from there.
+    `started_in` are folders that the call itself names for its line.
+    """
     found: list[str | None] = [cwd]
+    for value in started_in:
+        found.extend(_entered(value, [cwd]) if isinstance(value, str) else (None,))
     for command in script.commands:
         if command.program not in {"cd", "pushd", "popd"}:
             continue
         words = [word for word in command.words[1:] if word.text not in {"--", "-P", "-L"}]
         if len(words) != 1 or not words[0].known or words[0].text == "-" or len(found) > 8:
             return (None,)
-        found.extend([places(words[0].text, (folder,))[:1][0] if folder else None for folder in list(found)])
+        found = list(dict.fromkeys((*found, *_entered(words[0].text, found))))
+    for command in script.commands:
+        for word in _chosen_folders(command):
+            found.extend(_entered(word.text, found) if word.known and len(found) <= 16 else (None,))
     return tuple(dict.fromkeys(found))
+
+
+def _entered(written: str, starts: Sequence[str | None]) -> list[str | None]:
+    """Where one is after changing to a folder; None where that cannot be told."""
+    return [place for start in starts for place in (places(written, (start,)) if start else ()) or (None,)]
+
+
+def _chosen_folders(command: Command) -> Iterator[Word]:
+    """The folders that a program is told to work in, as by ``git -C`` and ``tar --directory``."""
+    for at, word in enumerate(command.words[1:], 1):
+        found = _CHOOSING.match(word.text)
+        if found is not None and found.end() < len(word.text):
+            yield replace(word, text=word.text[found.end() :])
+        elif found is not None and at + 1 < len(command.words) and not word.text.endswith("="):
+            yield command.words[at + 1]
+
+
+_CHOOSING = re.compile(r"-C|--(?:directory|cwd|chdir|work-tree|workdir)(?:=|$)")
 
 
 def command_files(command: Command, starts: Sequence[str | None]) -> list[FileUse]:
@@ -198,9 +245,10 @@ def command_files(command: Command, starts: Sequence[str | None]) -> list[FileUs
 
 
 def _parts(text: str) -> list[str]:
-    """A word, and what stands behind a mark in it, as in ``if=file``, ``@file`` and ``HEAD:file``."""
+    """A word, and what stands beside a mark in it, as in ``if=file``, ``@file``, ``HEAD:file`` and ``file:/mount``."""
     marks = [found.end() for found in islice(_MARKS.finditer(text), 8)]
-    return [part for part in (text, *(text[at:] for at in marks)) if part]
+    lists = text.split(":", 8)[:8] if ":" in text else ()
+    return [part for part in dict.fromkeys((text, *(text[at:] for at in marks), *lists)) if part]
 
 
 _MARKS = re.compile(r"[=@:]")
