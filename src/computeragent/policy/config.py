@@ -85,6 +85,8 @@ def make_engine(config: PolicyConfig, *, agent_name: str = "") -> PolicyEngine:
                 headers=opa.headers,
                 fail_mode=opa.fail_mode,
                 timeout=opa.timeout,
+                cache_ttl=opa.cache_ttl,
+                strict_builtin_errors=opa.strict_builtin_errors,
             )
         case SrsPolicyConfig() as srs:
             from computeragent.policy.srs import SrsPolicyEngine

@@ -33,7 +33,11 @@ class CedarPolicyConfig(_Policy, frozen=True, kw_only=True, tag="cedar"):
 
 
 class OpaPolicyConfig(_Policy, frozen=True, kw_only=True, tag="opa"):
-    """A decision of an OPA server, at `url` or on a Unix `socket`. `timeout` in seconds."""
+    """A decision of an OPA server, at `url` or on a Unix `socket`. `timeout` in seconds.
+
+    Answers are remembered for `cache_ttl` seconds. With `strict_builtin_errors` a built-in function that fails is an
+    error, which denies, instead of undefined.
+    """
 
     policy_path: str
     url: str | None = None
@@ -41,6 +45,8 @@ class OpaPolicyConfig(_Policy, frozen=True, kw_only=True, tag="opa"):
     headers: dict[str, str] = {}
     fail_mode: Literal["deny", "allow"] = "deny"
     timeout: float = 2.0
+    cache_ttl: float = 0.0
+    strict_builtin_errors: bool = False
 
     def __repr__(self) -> str:  # headers may hold a token
         return f"OpaPolicyConfig(policy_path={self.policy_path!r})"
