@@ -40,7 +40,7 @@ def gated(options: ClaudeAgentOptions | None, tap: Tap | None = None) -> ClaudeA
     gate = Gate(_Judge(authorizer, tap), strict=True, interrupts=authorizer.interrupts, waved=waved)
     guarded.can_use_tool = None if options.permission_mode == "dontAsk" else gate.answer
     guarded.hooks = gate.hooks(options.hooks, approval_timeout=_PATIENCE)
-    for name, value in closed(options.settings, options.env).items():
+    for name, value in closed(options.settings, options.env, options.cwd).items():
         setattr(guarded, name, value)
     return guarded
 

@@ -134,7 +134,7 @@ class _Run:
             "stderr": self._process.note_stderr,
         }
         if self._ctx.strict:
-            chosen |= closed(chosen.get("settings"), self._process.env)
+            chosen |= closed(chosen.get("settings"), self._process.env, self._ctx.workspace_path)
         if self._ctx.budget_max_usd is not None:
             chosen["max_budget_usd"] = self._ctx.budget_max_usd
         chosen |= await self._memory()

@@ -144,20 +144,22 @@ class Gate:
         return judged
 
 
-def closed(settings: str | None, env: Mapping[str, str]) -> Json:
+def closed(settings: str | Path | None, env: Mapping[str, str], cwd: str | Path | None) -> Json:
     """The options `settings` and `env` that close what no hook sees; what the caller says in them of it is kept.
 
-    Raises `ValidationError` for settings that cannot be read.
+    `cwd` is the CLI's folder, from which it finds a settings file. Raises `ValidationError` for settings that cannot
+    be read.
     """
-    return {"settings": json.dumps(SETTINGS | _settings_of(settings)), "env": UNGATED | dict(env)}
+    return {"settings": json.dumps(SETTINGS | _settings_of(settings, cwd)), "env": UNGATED | dict(env)}
 
 
-def _settings_of(given: str | None) -> Json:
-    """The caller's settings: JSON, or the path of a file."""
+def _settings_of(settings: str | Path | None, cwd: str | Path | None) -> Json:
+    """The caller's settings: JSON, or the path of a file, read as the CLI does."""
+    given = str(settings or "").strip()
     if not given:
         return {}
     try:
-        text = given if given.lstrip().startswith("{") else Path(given).read_text("utf-8")
+        text = given if given.startswith("{") else (Path(cwd or "") / given).read_text("utf-8-sig")
         own = json.loads(text)
     except (OSError, ValueError) as error:
         raise ValidationError(
