@@ -91,11 +91,17 @@ def _here(given: AgentInput, where: Placement) -> tuple[Harness, AgentInput]:
 
 
 def _bound(given: AgentInput, where: Placement) -> PolicyEngine | None:
-    """The policy of an agent that brings none along: that of ``SRS_*``, or a registered agent's at AgentOS."""
+    """The policy of an agent that brings none along: that of ``SRS_*``, or a registered agent's at AgentOS.
+
+    Raises `ValidationError` where the environment says half of it.
+    """
     if given.policy is not None:
         return None
-    direct = all(os.environ.get(name, "").strip() for name in ("SRS_BASE_URL", "SRS_POLICY_ID"))
-    if not direct and (given.agent_id is None or not discovery.configured("ingest")):
+    said = [name for name in ("SRS_BASE_URL", "SRS_POLICY_ID") if os.environ.get(name, "").strip()]
+    if len(said) < 2 and (given.agent_id is None or not discovery.configured("ingest")):
+        if said:  # half a policy is no reason to run without one
+            hint = "Set SRS_BASE_URL and SRS_POLICY_ID, or neither."
+            raise ValidationError(f"{said[0]} alone names no policy", hint=hint)
         return None
     from computeragent.policy.srs import SrsPolicyEngine
 

@@ -11,6 +11,7 @@ import pytest
 from computeragent import ComputerAgent
 from computeragent.errors import NotRemotableError, ValidationError
 from computeragent.policy import PolicyDecision, PolicyInput, PolicyResult
+from computeragent.policy.config import make_engine, parse_policy
 from computeragent.protocol_types import PermissionRequest, PolicyVerdict
 
 pytestmark = pytest.mark.anyio
@@ -129,3 +130,19 @@ async def test_an_srs_policy_of_the_environment_binds_agents_that_bring_none(mon
     assert (told.decision, told.engine) == ("deny", "srs")
     assert told.code in {"POLICY_UNBOUND", "POLICY_UNAVAILABLE"}
     assert (await decision(policy=Engine("allow"))).engine == "own"
+
+
+@pytest.mark.parametrize("name", ["SRS_BASE_URL", "SRS_POLICY_ID"])
+def test_half_an_srs_policy_of_the_environment_is_no_reason_to_run_without_one(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "http://127.0.0.1:9")
+    with pytest.raises(ValidationError, match=f"{name} alone names no policy"):
+        ComputerAgent(source=".", engine="scripted")
+    ComputerAgent(source=".", engine="scripted", policy=Engine("allow"))
+
+
+@pytest.mark.parametrize("fields", [{"endpoint": "", "policyId": "p"}, {"endpoint": " ", "policyId": ""}])
+def test_an_srs_policy_that_is_empty_is_not_looked_up_elsewhere(fields: dict[str, str]) -> None:
+    with pytest.raises(ValidationError, match="an endpoint and a policyId"):
+        make_engine(parse_policy({"kind": "srs", **fields}))

@@ -89,6 +89,8 @@ def make_engine(config: PolicyConfig, *, agent_name: str = "") -> PolicyEngine:
                 strict_builtin_errors=opa.strict_builtin_errors,
             )
         case SrsPolicyConfig() as srs:
+            if not srs.endpoint.strip() or not srs.policy_id.strip():  # an engine without both asks somebody else
+                raise ValidationError("an SRS policy has an endpoint and a policyId", hint="Neither may be empty.")
             from computeragent.policy.srs import SrsPolicyEngine
 
             return SrsPolicyEngine(
