@@ -95,8 +95,8 @@ class PolicyDecision(Enum):
 class PolicyResult:
     """The answer.
 
-    `rule` names what matched and `code` a fault (one of `POLICY_CODES`). `obligations` come with an ``allow`` (see
-    `computeragent.policy.obligations`): one that is not understood denies.
+    `rule` names what matched and `code` a fault (one of `POLICY_CODES`). `obligations` come with an ``allow`` or
+    an ``ask`` (see `computeragent.policy.obligations`): one that is not understood denies.
     """
 
     decision: PolicyDecision

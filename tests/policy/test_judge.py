@@ -118,6 +118,17 @@ async def test_an_engine_that_fails_or_answers_nonsense_denies(result: Any, code
     assert "secret-token" not in str(verdict.reason)
 
 
+async def test_a_person_is_asked_about_the_input_that_obligations_leave() -> None:
+    obligations = [{"kind": "redact", "argument": "token"}]
+    judge = PolicyJudge(Engine(PolicyResult(PolicyDecision.ASK, "why", obligations)), principal=ANN)
+    verdict = await judge(PermissionRequest("c", "Deploy", {"token": "s3cret"}))
+    assert (verdict.decision, verdict.input) == ("modify", {"token": "[REDACTED]"})
+    verdict = await judge(PermissionRequest("c", "Deploy", {"token": "[REDACTED]"}))
+    assert (verdict.decision, verdict.reason) == ("ask", "why")
+    judge = PolicyJudge(Engine(PolicyResult(PolicyDecision.ASK, obligations=[{"kind": "unheard of"}])), principal=ANN)
+    assert (await judge(PermissionRequest("c", "Deploy", {}))).code == "POLICY_OBLIGATION"
+
+
 async def test_obligations_change_the_input_first_and_then_a_person_is_asked() -> None:
     obligations = [{"kind": "cap", "argument": "timeout", "max": 5}, {"kind": "require_approval", "reason": "slow"}]
     judge = PolicyJudge(Engine(PolicyResult(PolicyDecision.ALLOW, obligations=obligations)), principal=ANN)

@@ -169,7 +169,7 @@ def _verdict(result: PolicyResult, tool_input: dict[str, Any]) -> PolicyVerdict:
     told = PolicyVerdict(
         result.decision.value, reason=result.reason or None, rule=result.rule, engine=result.engine, code=result.code
     )
-    if result.decision is not PolicyDecision.ALLOW or not result.obligations:
+    if result.decision not in {PolicyDecision.ALLOW, PolicyDecision.ASK} or not result.obligations:
         return told
     try:
         changed, approval = fulfil(result.obligations, tool_input)
@@ -177,4 +177,6 @@ def _verdict(result: PolicyResult, tool_input: dict[str, Any]) -> PolicyVerdict:
         return replace(told, decision="deny", reason=str(error), code="POLICY_OBLIGATION")
     if changed != tool_input:
         return replace(told, decision="modify", input=changed)  # judged anew: approval is asked for then
-    return told if approval is None else replace(told, decision="ask", reason=approval)
+    if approval is None or result.decision is PolicyDecision.ASK:
+        return told
+    return replace(told, decision="ask", reason=approval)
