@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any, cast
 
-import msgspec
-
 from computeragent.cli.arguments import add_server
 
 if TYPE_CHECKING:
@@ -59,6 +57,8 @@ def _add_call(parser: argparse.ArgumentParser) -> None:
 
 
 def _object(text: str) -> dict[str, Any]:
+    import msgspec  # --help does without
+
     try:
         value: object = msgspec.json.decode(text)
     except msgspec.DecodeError as error:
