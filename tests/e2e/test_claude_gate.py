@@ -13,7 +13,14 @@ from claude_agent_sdk import ClaudeAgentOptions, ResultMessage
 from tests.telemetry.listening import Listener
 
 from computeragent import ClaudeSDKClient, ComputerAgent, configure, get_pipeline, query
-from computeragent.policy import PolicyDecision, PolicyInput, PolicyPrincipal, PolicyResult, PolicyToolAuthorizer
+from computeragent.policy import (
+    PolicyDecision,
+    PolicyInput,
+    PolicyPrincipal,
+    PolicyResult,
+    PolicyToolAuthorizer,
+    RulesPolicyEngine,
+)
 from computeragent.testing.models import ModelSimulator, parse_script
 from e2e.gate_cases import BASH, CASES, Case, calling
 
@@ -193,3 +200,39 @@ async def test_where_the_policy_has_no_opinion_the_modes_and_lists_of_the_cli_ho
         async with scene(folder, Case("a deed", "", calling(BASH), options=more)) as there:
             await drop_in(there, can_use_tool=authorizer)
             assert await there.done() is runs
+
+
+ENTERING = Case(
+    "a line in a folder that an earlier one entered",
+    "",
+    calling("{tool: Bash, input: {command: cd sub}}, {tool: Bash, input: {command: cat key.txt}}"),
+    effect="secret",
+)
+NO_KEY = "version: 1\ndefault: allow\nrules:\n- {name: key, effect: deny, match: {paths: [sub/key.txt]}}\n"
+
+
+@pytest.mark.parametrize("way", ["no policy", "drop-in", "harness"])
+async def test_a_path_means_what_was_judged_whatever_folder_an_earlier_call_entered(way: str, tmp_path: Path) -> None:
+    async with scene(tmp_path, ENTERING) as there:
+        (there.work / "sub").mkdir()
+        (there.work / "sub" / "key.txt").write_text("THE-SECRET-ITSELF")
+        if way == "harness":
+            agent: dict[str, Any] = {"source": there.work, "envs": there.env, "options": there.fields()}
+            async with ComputerAgent(**agent, policy={"kind": "rules", "text": NO_KEY}) as made:
+                await made.chat("go")
+        else:
+            authorizer = PolicyToolAuthorizer(
+                engine=RulesPolicyEngine(text=NO_KEY), principal_resolver=lambda context: PolicyPrincipal("ann")
+            )
+            unasked = {"permission_mode": "bypassPermissions"}
+            await drop_in(there, **({"can_use_tool": authorizer} if way == "drop-in" else unasked))
+        assert len(there.model.calls) >= 3  # both lines were tried
+        assert await there.done() is (way == "no policy")
+
+
+async def test_the_drop_in_tells_a_policy_the_session_s_folder(tmp_path: Path) -> None:
+    forbids = Forbids()
+    authorizer = PolicyToolAuthorizer(engine=forbids, principal_resolver=lambda context: PolicyPrincipal("ann"))
+    async with scene(tmp_path, HARMLESS) as there:
+        await drop_in(there, can_use_tool=authorizer)
+        assert [asked.context["cwd"] for asked in forbids.asked] == [str(there.work)]

@@ -16,6 +16,7 @@ from computeragent.policy import (
     PolicyResult,
     PolicyToolAuthorizer,
 )
+from computeragent.protocol_types import PermissionRequest
 
 pytestmark = pytest.mark.anyio
 
@@ -132,3 +133,17 @@ def test_nonsense_is_refused_when_it_is_made() -> None:
         PolicyToolAuthorizer(engine=Engine("allow"), principal_resolver=ann, on_deny="stop")  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValidationError, match="principal_resolver must be a callable"):
         PolicyToolAuthorizer(engine=Engine("allow"), principal_resolver="ann")  # pyright: ignore[reportArgumentType]
+
+
+async def test_the_session_s_folder_is_told_unless_the_caller_says_otherwise() -> None:
+    async def more(context: ToolPermissionContext) -> dict[str, Any]:
+        return {"cwd": "/else", "who": "x"}
+
+    engine, call = Engine("allow"), PermissionRequest("c1", "Bash", {"command": "ls"})
+    await PolicyToolAuthorizer(engine=engine, principal_resolver=ann).rule(call, CONTEXT, cwd="/work")
+    resolved = PolicyToolAuthorizer(engine=engine, principal_resolver=ann, context_resolver=more)
+    await resolved.rule(call, CONTEXT, cwd="/work")
+    assert [asked.context for asked in engine.asked] == [
+        {"risk": "low", "cwd": "/work"},
+        {"risk": "low", "cwd": "/else", "who": "x"},
+    ]

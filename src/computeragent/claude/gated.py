@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from computeragent.claude.tap import Tap
@@ -37,7 +38,8 @@ def gated(options: ClaudeAgentOptions | None, tap: Tap | None = None) -> ClaudeA
         if options.permission_mode == "bypassPermissions":
             guarded.permission_mode, waved = "default", ["*"]
             _log.warn("bypass_is_gated", hint="permission_mode bypassPermissions bypasses no policy")
-    gate = Gate(_Judge(authorizer, tap), strict=True, interrupts=authorizer.interrupts, waved=waved)
+    judge = _Judge(authorizer, tap, str(Path.cwd() / (options.cwd or "")))
+    gate = Gate(judge, strict=True, interrupts=authorizer.interrupts, waved=waved)
     guarded.can_use_tool = None if options.permission_mode == "dontAsk" else gate.answer
     guarded.hooks = gate.hooks(options.hooks, approval_timeout=_PATIENCE)
     for name, value in closed(options.settings, options.env, options.cwd).items():
@@ -54,15 +56,16 @@ def _is_whole(entry: str) -> bool:
 class _Judge:
     """An authorizer as the gate asks it."""
 
-    def __init__(self, authorizer: PolicyToolAuthorizer, tap: Tap | None) -> None:
+    def __init__(self, authorizer: PolicyToolAuthorizer, tap: Tap | None, cwd: str) -> None:
         self._authorizer = authorizer
         self._tap = tap
+        self._cwd = cwd
 
     async def __call__(self, request: PermissionRequest) -> PermissionDecision | None:
         from claude_agent_sdk import ToolPermissionContext
 
         context: Any = ToolPermissionContext(tool_use_id=request.call_id)
-        verdict, event = await self._authorizer.rule(request, context)
+        verdict, event = await self._authorizer.rule(request, context, cwd=self._cwd)
         if self._tap is not None and verdict.decision != "abstain":  # then the CLI decides, and nobody hears what
             self._tap.decided(event)
         match verdict.decision:

@@ -26,8 +26,9 @@ Json = dict[str, Any]
 Judge = Callable[[PermissionRequest], Awaitable[PermissionDecision | None]]
 """Judges a call; None has no opinion: the CLI's own rules hold. Raising denies."""
 
-UNGATED = {"CLAUDE_CODE_DISABLE_FILE_MENTIONS": "1"}
-"""Variables that close what no hook sees: a mentioned file stays text, which the model may read by a tool."""
+UNGATED = {"CLAUDE_CODE_DISABLE_FILE_MENTIONS": "1", "CLAUDE_BASH_MAINTAIN_PROJECT_WORKING_DIR": "1"}
+"""Variables that close what no hook sees: a mentioned file stays text, which the model may read by a tool; and a shell
+line starts in the working folder, not where an earlier one went, so that its paths are those that were judged."""
 
 SETTINGS = {"disableAllHooks": True, "disableSkillShellExecution": True}
 """Settings that close what no hook sees: hooks of settings files are shell commands, and may change a judged input."""

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from computeragent.engines import claude_launch
+from computeragent.engines.claude_gate import UNGATED
 from computeragent.errors import EngineUnavailableError
 from computeragent.logs import Logger
 from computeragent.protocol_types import EngineContext
@@ -63,7 +64,7 @@ class ClaudeProcess:
     def __init__(self, ctx: EngineContext, cli_path: str | Path | None = None) -> None:
         self._mark = secrets.token_hex(8)
         self._cli = find_cli(cli_path)
-        self.stated = stated_environment(ctx)
+        self.stated = (UNGATED if ctx.strict else {}) | stated_environment(ctx)  # the launcher keeps no others
         self.stderr: list[str] = []
 
     @property

@@ -47,7 +47,8 @@ class PolicyToolAuthorizer:
         engine: What judges.
         principal_resolver: On whose behalf the agent acts: a `PolicyPrincipal`.
         resource_resolver: The agent: a `PolicyResource`. Default: an empty one.
-        context_resolver: What else the policy is to know: a dict, merged over the call's ``risk``.
+        context_resolver: What else the policy is to know: a dict, merged over the call's ``risk`` and, with our `query`
+            and client, over ``cwd``, the session's folder.
         on_deny: ``interrupt`` ends the turn when a call is denied.
         on_ask: Decides calls for which the policy wants a person's word, as `ComputerAgent`'s `on_tool_call` does,
             such as `tty_approval()`. Without it they are denied.
@@ -99,9 +100,9 @@ class PolicyToolAuthorizer:
         return PermissionResultDeny(message=verdict.reason or "denied by policy", interrupt=self.interrupts)
 
     async def rule(
-        self, request: PermissionRequest, context: ToolPermissionContext
+        self, request: PermissionRequest, context: ToolPermissionContext, *, cwd: str | None = None
     ) -> tuple[PolicyVerdict, CaPermissionDecision]:
-        """Decide a call: the verdict, and what is to be recorded of it. Never raises.
+        """Decide a call of a session in the folder `cwd`: the verdict, and what is to be recorded of it. Never raises.
 
         The verdict is ``allow``, ``modify``, ``deny``, or ``abstain``: then all is as without a policy.
         """
@@ -109,17 +110,17 @@ class PolicyToolAuthorizer:
         request = replace(request, risk=classify(request.tool_name, request.input))
         try:
             verdict, by = await review(
-                request, partial(self._judged, context), answer=self._answered, timeout=self._timeout
+                request, partial(self._judged, context, cwd), answer=self._answered, timeout=self._timeout
             )
         except _NoOpinionError as none:
             verdict, by = none.verdict, "policy"
         return verdict, decision_event("", request, verdict, by, seconds=time.perf_counter() - began)
 
-    async def _judged(self, context: Any, request: PermissionRequest) -> PolicyVerdict:
+    async def _judged(self, context: Any, cwd: str | None, request: PermissionRequest) -> PolicyVerdict:
         """The policy's word on a call."""
         action = PolicyAction("tool_use", request.tool_name, request.input)
-        parts = [partial(_resolved, resolver, context, action) for resolver in self._resolvers]
-        return await self._judge.judge(request, *parts)
+        who, what, more = [partial(_resolved, resolver, context, action) for resolver in self._resolvers]
+        return await self._judge.judge(request, who, what, partial(_with_folder, cwd, more) if cwd else more)
 
     async def _answered(self, request: PermissionRequest, verdict: PolicyVerdict) -> tuple[PermissionDecision, str]:
         """The answer to a call that the policy leaves open."""
@@ -142,6 +143,11 @@ class _NoOpinionError(Exception):
 def _resolved(resolver: Resolver, context: Any, action: PolicyAction, request: PermissionRequest) -> Any:
     del request
     return resolver(context, action)
+
+
+async def _with_folder(cwd: str, more: Resolver, request: PermissionRequest) -> dict[str, Any]:
+    found = more(request)
+    return {"cwd": cwd, **dict((await found if inspect.isawaitable(found) else found) or {})}
 
 
 def _no_resource(context: Any) -> PolicyResource:
