@@ -121,7 +121,8 @@ def test_a_setting_that_does_not_exist_is_refused_at_once(options: Any, says: st
 
 
 def test_a_call_is_described_by_its_command_its_file_or_its_input():
-    assert describe(call(command="ls\n  -l")) == "ls -l"
+    assert describe(call(command=" ls   -l ")) == "ls -l"
+    assert describe(call(command="# tidy up\n  rm -rf ~\n")) == r"# tidy up \n rm -rf ~"
     assert describe(call(tool="Write", file_path="/a", content="x")) == "/a"
     assert describe(call(tool="mcp__x", query="ü")) == '{"query":"ü"}'
 

@@ -51,10 +51,12 @@ def tty_approval(
 def describe(request: PermissionRequest) -> str:
     """A call in one line: a shell command, a file, or else the whole input as JSON; cut to 400 characters.
 
-    What a terminal would obey or hide (escape sequences, reversed text) is spelled out.
+    What a terminal would obey or hide (escape sequences, reversed text) is spelled out, and so are line breaks: behind
+    one, the words after a ``#`` are a command.
     """
     shown = request.input.get(_TELLING.get(request.tool_name, "")) or to_json(request.input).decode()
-    text = printable(" ".join(str(shown).split()))
+    lines = [" ".join(line.split()) for line in str(shown).strip().split("\n")]
+    text = printable(r" \n ".join(lines))
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… (and {len(text) - _SHOWN:,} characters more)"
 
 
