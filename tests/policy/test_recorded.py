@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.policy.recordings import all_of, record, step
+from tests.server.conftest import TOKEN, serving
 
 from computeragent.client import HarnessClient
 from computeragent.client.recorded_calls import ServerCalls
@@ -18,7 +19,6 @@ from computeragent.protocol_types import PermissionRequest, PolicyVerdict
 from computeragent.telemetry.config import configure, shutdown
 from computeragent.telemetry.sinks.audit_file import AuditFileSink
 from computeragent.telemetry.sinks.jsonl import JsonlSink
-from tests.server.conftest import TOKEN, serving
 
 pytestmark = pytest.mark.anyio
 WRITE = step("Write", file_path="a.txt", content="x")
@@ -36,7 +36,8 @@ async def test_calls_of_sessions_come_back_with_what_was_decided(tmp_path: Path)
     assert (wrote.session_id, wrote.engine, wrote.model) == (session, "scripted", "m1")
     assert (wrote.cwd, wrote.principal) == (str(tmp_path / "shop"), "ann")
     assert (wrote.policy, wrote.rule, wrote.decided_by) == ("rules", "rest", "policy")
-    assert wrote.at is not None and abs(wrote.at - time.time()) < 60
+    assert wrote.at is not None
+    assert abs(wrote.at - time.time()) < 60
     assert (removed.decision, removed.rule, removed.reason, removed.ran) == ("deny", "no-rm", "no", None)
 
 

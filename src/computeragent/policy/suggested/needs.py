@@ -64,9 +64,10 @@ class Needs:
         self._tools: dict[str, dict[tuple[bool, bool], _Tool]] = {}
         self._names: dict[str, str] = {}
         self._arguments: dict[str, set[str]] = {}
+        self._kinds: dict[str, set[tuple[bool, bool]]] = {}
 
     def add(self, tool: str, tool_input: dict[str, Any], cwd: str | None) -> None:
-        """Take a call. Raises `RefusedError`, having taken nothing of it, for one that is not suggested."""
+        """Take a call. Raises `RefusedError` for one that is not suggested: what is then allowed must leave it out."""
         call = call_of(tool, tool_input, cwd)
         if any(subject.risk == "destructive" for subject in call.subjects):
             raise RefusedError("destructive")
@@ -94,7 +95,11 @@ class Needs:
     def _add_tool(self, tool: str, tool_input: dict[str, Any], subject: Subject, cwd: str | None) -> None:
         if not tool.strip() or not tool.isprintable() or len(tool) > 200:
             raise RefusedError("a tool without a plain name")
+        name, kind = tool.lower(), (bool(subject.files), bool(subject.hosts))
         hosts = {host for host in subject.hosts if host is not None}
+        given = {*OTHER_ARGUMENTS, *URL_ARGUMENTS, *FILE_ARGUMENTS.get(name, ("", ()))[1]} & set(tool_input)
+        self._arguments.setdefault(name, set()).update(given)
+        self._kinds.setdefault(name, set()).add(kind)
         if None in subject.hosts:
             raise RefusedError("its host cannot be told")
         places = Places()
@@ -104,10 +109,7 @@ class Needs:
             if (why := places.add(use, cwd, folder=searches(tool))) is not None:
                 raise RefusedError(why)
         self._name(tool)
-        name = tool.lower()
-        given = {*OTHER_ARGUMENTS, *URL_ARGUMENTS, *FILE_ARGUMENTS.get(name, ("", ()))[1]} & set(tool_input)
-        self._arguments.setdefault(name, set()).update(given)
-        uses = self._tools.setdefault(name, {}).setdefault((bool(subject.files), bool(hosts)), _Tool())
+        uses = self._tools.setdefault(name, {}).setdefault(kind, _Tool())
         uses.places.merge(places)
         uses.hosts |= hosts
         uses.calls += 1
@@ -148,7 +150,7 @@ class Needs:
             uses = self._tools[name].get((False, False))
             if uses is None:
                 continue
-            if len(self._tools[name]) == 1:
+            if len(self._kinds[name]) == 1:
                 plain[escaped(self._names[name])] = uses.calls
             else:
                 yield self._tool_rule(name, self._match(name, files=False, hosts=False), uses.calls)
@@ -158,7 +160,7 @@ class Needs:
     def _match(self, name: str, *, files: bool, hosts: bool) -> dict[str, Any]:
         """What a rule for some uses of a tool begins with: not for calls that name files or hosts as others do."""
         match: dict[str, Any] = {"tool": escaped(self._names[name])}
-        others = self._tools[name].keys() - {(files, hosts)}
+        others = self._kinds[name] - {(files, hosts)}
         seen = self._arguments[name]
         absent = sorted(seen - set(URL_ARGUMENTS)) if not files and any(each[0] for each in others) else []
         absent += sorted(seen & set(URL_ARGUMENTS)) if not hosts and any(each[1] for each in others) else []
