@@ -728,3 +728,30 @@ async def test_a_folder_that_an_option_enters_counts(command: str):
 async def test_a_line_runs_where_its_call_says(given: dict[str, Any], expected: str):
     call = {"command": "cat k.txt", **given}
     assert await says("{paths: [keys/k.txt]}", "run_shell_command", call, "deny") == expected
+
+
+@pytest.mark.parametrize(
+    ("tool", "given"),
+    [
+        ("Monitor", {"command": "rm -rf x"}),
+        ("exec_command", {"cmd": "rm -rf x"}),
+        ("local_shell", {"command": ["rm", "-rf", "x"]}),
+        ("mcp__host__bash", {"command": "rm -rf x"}),
+        ("developer__shell", {"command": "rm -rf x"}),
+        ("PowerShell", {"command": "Remove-Item x"}),
+    ],
+)
+async def test_a_shell_is_one_by_any_name(tool: str, given: dict[str, Any]):
+    assert await says("{commands: [rm]}", tool, given, "deny") == "deny"
+    assert await says("{commands: [git *]}", tool, given) == "deny"
+
+
+async def test_a_tool_that_may_run_a_command_and_does_not_is_no_shell():
+    for tool in ("Monitor", "mcp__database__execute"):
+        assert await says("{commands: [rm]}", tool, {"query": "select 1"}, "deny") == "allow"
+
+
+async def test_what_a_shell_is_given_beside_its_line_counts():
+    given = {"command": "ls", "path": "keys", "proxy": "http://evil.example"}
+    assert await says("{paths: [keys]}", "mcp__host__bash", given, "deny") == "deny"
+    assert await says("{hosts: [evil.example]}", "mcp__host__bash", given, "deny") == "deny"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from computeragent.policy.risk.classes import SHELLS, classify, script_risk, script_risks, shell_script
+from computeragent.policy.risk.classes import SHELLS, classify, script_risk, script_risks, shell_line, shell_script
 from computeragent.policy.risk.grammar import parse, parse_argv
 from computeragent.policy.risk.programs import ORDER, command_risk, highest
 from computeragent.policy.risk.script import Command, Redirect, Script, Word
@@ -21,5 +21,6 @@ __all__ = [
     "parse_argv",
     "script_risk",
     "script_risks",
+    "shell_line",
     "shell_script",
 ]

@@ -27,8 +27,12 @@ _BY_TOOL: dict[str, Risk] = {
     "tree": "low",
     "todowrite": "low",
 }
-SHELLS = frozenset({"bash", "shell", "execute", "run_shell_command", "run_command", "run_terminal_cmd"})
-"""The tools (in small letters) that hand their ``command`` to a shell."""
+SHELLS = frozenset(
+    {"bash", "shell", "execute", "run_shell_command", "run_command", "run_terminal_cmd", "monitor", "powershell"}
+    | {"exec_command", "execute_command", "local_shell", "run_terminal_command"}
+)
+"""The tools (in small letters) that hand their ``command`` (or ``cmd``) to a shell; so do those of a server, such as
+``mcp__host__bash``, where they have one."""
 
 _FORK_BOMB = re.compile(r"([\w:.]+)\s*\(\)\s*\{[^{}|]*\1\s*\|\s*\1\s*&?[^{}]*\}")
 _LOOSE = re.compile(r"[;&|\n(){}`]|\$\(")
@@ -42,15 +46,20 @@ def classify(tool_name: str, tool_input: dict[str, Any]) -> Risk:
     script = shell_script(tool_name, tool_input)
     if script is None:
         return _BY_TOOL.get(tool_name.lower(), "medium")
-    command = tool_input.get("command")
-    return script_risk(command) if isinstance(command, str) else _highest(script)
+    line = shell_line(tool_name, tool_input)
+    return _highest(script) if line is None else script_risk(line)
 
 
 def shell_script(tool_name: str, tool_input: dict[str, Any]) -> Script | None:
     """What a shell tool would run; None for any other tool."""
-    if tool_name.lower() not in SHELLS:
-        return None
-    command: Any = tool_input.get("command")
+    name = tool_name.lower()
+    command = _command(tool_input)
+    if name not in SHELLS or name == "monitor":
+        if command is None or name.rpartition("__")[2] not in SHELLS:
+            return None
+        name = name.rpartition("__")[2]
+    if name == "powershell":
+        return Script((Command(unclear="it is PowerShell"),))
     if isinstance(command, str):
         return parse(command)
     if isinstance(command, list):
@@ -58,6 +67,16 @@ def shell_script(tool_name: str, tool_input: dict[str, Any]) -> Script | None:
         if argv and all(isinstance(word, str) for word in argv):
             return parse_argv(cast("list[str]", argv))
     return Script((Command(unclear="there is no command"),))
+
+
+def shell_line(tool_name: str, tool_input: dict[str, Any]) -> str | None:
+    """The text that a shell tool hands to a shell that is read here; None where it is none."""
+    command = _command(tool_input)
+    return command if isinstance(command, str) and not tool_name.lower().endswith("powershell") else None
+
+
+def _command(tool_input: dict[str, Any]) -> Any:
+    return tool_input["command"] if tool_input.get("command") is not None else tool_input.get("cmd")
 
 
 def script_risk(text: str) -> Risk:

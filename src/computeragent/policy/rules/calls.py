@@ -14,6 +14,7 @@ from computeragent.policy.risk import (
     command_risk,
     highest,
     script_risks,
+    shell_line,
     shell_script,
 )
 from computeragent.policy.rules.hosts import Host, command_hosts, tool_hosts
@@ -45,8 +46,8 @@ class Call:
         if self.script is None:
             return (told if told in ORDER else classify(self.tool, self.input)), ()
         own: tuple[Risk, ...]
-        line = self.input.get("command")
-        if isinstance(line, str):
+        line = shell_line(self.tool, self.input)
+        if line is not None:
             risk, own = script_risks(line)
         else:
             own = tuple([command_risk(command) for command in self.script.commands])
@@ -82,14 +83,14 @@ class Subject:
             if command is None:
                 self._files = tool_files(call.tool, call.input, call.cwd)
             else:
-                self._files = command_files(command, call.folders)
+                self._files = command_files(command, call.folders) + tool_files(call.tool, call.input, call.cwd)
         return self._files
 
     @property
     def hosts(self) -> list[Host]:
         """The hosts that it reaches."""
         if self._hosts is None:
-            self._hosts = tool_hosts(self.call.input) if self.command is None else command_hosts(self.command)
+            self._hosts = tool_hosts(self.call.input) + ([] if self.command is None else command_hosts(self.command))
         return self._hosts
 
     @property
