@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, cast
 
@@ -17,14 +17,21 @@ def last_word(name: str) -> str:
     return parts[-1].lower() if parts else ""
 
 
-def named_texts(tool_input: Any) -> Iterator[tuple[str, str]]:
+def named_texts(tool_input: Mapping[Any, Any]) -> list[tuple[str, str]]:
     """The texts of an input, each with the last word of the name that it has; those in a list have the list's."""
-    rest: list[tuple[str, Any]] = [("", tool_input)]
+    found: list[tuple[str, str]] = []
+    rest: list[tuple[str, Any]] = []
+    for key, value in tool_input.items():
+        if isinstance(value, str):
+            found.append((last_word(str(key)), value))
+        elif isinstance(value, dict | list):
+            rest.append((last_word(str(key)), cast("Any", value)))
     while rest:
         name, value = rest.pop()
         if isinstance(value, str):
-            yield name, value
+            found.append((name, value))
         elif isinstance(value, dict):
             rest.extend((last_word(str(key)), each) for key, each in cast("dict[Any, Any]", value).items())
         elif isinstance(value, list):
             rest.extend((name, each) for each in cast("list[Any]", value))
+    return found

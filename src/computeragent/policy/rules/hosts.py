@@ -78,16 +78,20 @@ Host = str | None
 def tool_hosts(tool_input: Mapping[str, Any]) -> list[Host]:
     """The hosts that the URLs of a call name."""
     found: list[Host] = []
+    texts: dict[str, None] = {}
     for argument in URL_ARGUMENTS:
         value = tool_input.get(argument)
         if value is None:
             continue
-        values = cast("list[Any]", value) if isinstance(value, list) else [value]
-        found += [url_host(each) if isinstance(each, str) else None for each in values]
+        for each in cast("list[Any]", value) if isinstance(value, list) else [value]:
+            if isinstance(each, str):
+                texts[each] = None
+            else:
+                found.append(None)
     for name, text in named_texts(tool_input):
         if text and (name in _URL_WORDS or (name in _LINK_WORDS and "://" in text)):
-            found.append(url_host(text))
-    return list(dict.fromkeys(found))
+            texts[text] = None
+    return found + [url_host(text) for text in texts]
 
 
 def url_host(url: str) -> Host:
@@ -106,9 +110,9 @@ def url_host(url: str) -> Host:
 
 def plain_host(name: str) -> Host:
     """A host's name or address in plain form."""
-    if _DISPUTED & set(name):
-        return None
     if not name.isascii():
+        if _DISPUTED & set(name):
+            return None
         try:
             name = name.encode("idna").decode()
         except UnicodeError:

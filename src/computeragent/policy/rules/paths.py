@@ -86,8 +86,7 @@ def _other_files(tool_input: Mapping[str, Any], cwd: str | None) -> list[FileUse
     """The files that a call of a tool names that nobody knows."""
     given = [value for name in OTHER_ARGUMENTS if name in tool_input for value in _values(tool_input[name])]
     for name, text in named_texts(tool_input):
-        url = _FILE_URL.fullmatch(text)
-        if url is not None:
+        if text[:5].lower() == "file:" and (url := _FILE_URL.fullmatch(text)) is not None:
             given.append(unquote(url[1]))
         elif name in _FILE_WORDS and text and text not in given:
             given.append(text)
