@@ -78,3 +78,14 @@ async def test_files_of_the_server_are_its_own_to_name(tmp_path: Path) -> None:
             body = server.body(streamingInput=True, policy=bad)
             answer = await server.client.post("/v1/sessions", json=body, headers=guest)
             assert (answer.status_code, "its own to name" in answer.text) == (400, True)
+
+
+@pytest.mark.parametrize("name", ["cliPath", "cli_path", "extraArgs", "settings", "plugins", "hooks"])
+async def test_what_goes_past_every_policy_is_for_whoever_runs_the_server(tmp_path: Path, name: str) -> None:
+    async def vouched(token: str) -> Principal | None:
+        return Principal(f"user-{token}")
+
+    async with serving(tmp_path, auth=vouched) as server:
+        body = server.body(streamingInput=True) | {"options": {name: "{}"}}
+        answer = await server.client.post("/v1/sessions", json=body)
+        assert (answer.status_code, "for whoever runs this server" in answer.text) == (400, True)

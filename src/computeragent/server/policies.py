@@ -1,6 +1,9 @@
-"""The policies that requests bring along: what of them a caller may say, and for whom they judge."""
+"""The policies that requests bring along, and what goes past them: what a caller may say, and for whom they judge."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -16,6 +19,8 @@ from computeragent.wire.policy import (
     SrsPolicyConfig,
 )
 
+_UNGATED = frozenset({"clipath", "extraargs", "settings", "plugins", "hooks"})
+
 
 def allowed_policy(policy: PolicyConfig | None, principal: Principal) -> PolicyConfig | None:
     """The policy, if this caller may name it. Raises `ValidationError` for files of the server."""
@@ -28,6 +33,17 @@ def allowed_policy(policy: PolicyConfig | None, principal: Principal) -> PolicyC
         case _:
             pass
     return policy
+
+
+def allowed_options(options: Mapping[str, Any], principal: Principal) -> dict[str, Any]:
+    """An engine's options, if this caller may set them. Raises `ValidationError` for what would go past the gate."""
+    if not principal.local:
+        for name in options:
+            if name.replace("_", "").lower() in _UNGATED:
+                raise ValidationError(
+                    f"option {name!r} is for whoever runs this server", hint="It starts programs that no policy sees."
+                )
+    return dict(options)
 
 
 def policy_secrets(policy: PolicyConfig | None) -> list[str]:

@@ -36,7 +36,7 @@ from computeragent.server.bodies import (
 )
 from computeragent.server.endpoint import Call, decoded, json_response
 from computeragent.server.offer import Offer
-from computeragent.server.policies import allowed_policy, on_behalf_of
+from computeragent.server.policies import allowed_options, allowed_policy, on_behalf_of
 from computeragent.server.replicas import Replicas
 from computeragent.server.stream import EventStreamResponse, resume_point
 from computeragent.wire.events import PROTOCOL_VERSION, CaSessionStarted
@@ -348,7 +348,7 @@ class Sessions:
             engine=engine,
             identity_loader=loader,
             envs=body.envs,
-            options=body.options,
+            options=allowed_options(body.options, principal),
             model=body.model,
             session_id=check_session_id(body.session_id) if body.session_id is not None else new_id("session"),
             session_store=body.session_store,

@@ -20,7 +20,7 @@ from computeragent.ids import check_session_id
 from computeragent.policy.config import check_policy
 from computeragent.protocol_types import PermissionRequest, PolicyVerdict, SessionRequest
 from computeragent.server.auth import Principal
-from computeragent.server.policies import allowed_policy, on_behalf_of, policy_secrets
+from computeragent.server.policies import allowed_options, allowed_policy, on_behalf_of, policy_secrets
 from computeragent.server.sandboxes import echo
 from computeragent.server.sandboxes.errors import (
     MissingHarnessError,
@@ -115,7 +115,7 @@ class Desk:
                 f"engine {body.harness!r} is not offered here", hint=f"Offered: {', '.join(self.engines)}."
             )
         envs = self._envs(body)
-        options = dict(body.options)
+        options = allowed_options(body.options, owner)
         if body.temperature is not None:
             options.setdefault("temperature", body.temperature)
         return Order(
