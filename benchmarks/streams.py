@@ -81,6 +81,8 @@ def serving(kind: str, folder: Path) -> Iterator[Server]:
         assert process.stdout is not None
         yield Server(kind, int(process.stdout.readline()), process.pid)
     finally:
+        if process.poll() is not None:
+            print(f"{NAMES[kind]} ended by itself: {process.returncode}", file=sys.stderr)
         process.terminate()
         try:
             process.wait(20)
