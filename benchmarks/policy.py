@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import policy_engines
+import policy_rehearsal
 
 from computeragent.policy import (
     PolicyAction,
@@ -39,6 +40,7 @@ def main() -> None:
     remembered(rounds)
     policy_engines.cedar(rounds)
     policy_engines.opa(rounds)
+    policy_rehearsal.rehearsal(rounds // 2, policy(with_paths=True))
 
 
 def floor(rounds: int) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -175,14 +175,21 @@ class LogCalls:
                 size = _PAGE
 
 
+_Decided = tuple[CaPermissionDecision, float | None, Json]
+
+
 class SessionCalls:
     """Finds the calls among the events of one session, in order."""
 
     def __init__(self, session_id: str, skipped: Counter[str], *, agent: str = "", engine: str = "") -> None:
-        self._facts = RecordedCall(session_id, "", "", {}, "allow", agent=agent, engine=engine)
+        self._session_id = session_id
+        self._agent = agent
+        self._engine = engine
+        self._model = ""
+        self._cwd: str | None = None
         self._skipped = skipped
-        self._asked: OrderedDict[str, Json] = OrderedDict()
-        self._open: OrderedDict[str, RecordedCall] = OrderedDict()
+        self._asked: OrderedDict[str, Any] = OrderedDict()
+        self._open: OrderedDict[str, _Decided] = OrderedDict()
         self._tells_results = False
 
     def feed(self, event: HarnessEvent, at: float | None) -> Iterator[RecordedCall]:
@@ -193,11 +200,12 @@ class SessionCalls:
             case SdkMessage():
                 raw = bytes(event.raw)
                 if b'"tool_use"' in raw or b'"tool_result"' in raw or b'"init"' in raw:
-                    yield from self._message(event)
+                    yield from self._message(raw)
             case CaPermissionRequest():
-                self._ask(event.call_id, event.input)
+                self._asked[event.call_id] = event.input
+                self._forget()
             case CaSessionStarted():
-                self._facts = replace(self._facts, agent=event.identity.name, engine=event.engine, cwd=event.cwd)
+                self._agent, self._engine, self._cwd = event.identity.name, event.engine, event.cwd
             case CaSessionEnded():
                 yield from self.end()
             case _:
@@ -205,73 +213,96 @@ class SessionCalls:
 
     def end(self) -> Iterator[RecordedCall]:
         """The calls that are left when no more comes."""
-        for call in self._open.values():
-            yield replace(call, ran=False if self._tells_results else None)
+        for decided in self._open.values():
+            yield self._call(decided, ran=False if self._tells_results else None)
         self._open.clear()
         self._asked.clear()
 
     def _decided(self, event: CaPermissionDecision, at: float | None) -> Iterator[RecordedCall]:
-        asked = self._asked.pop(event.call_id, None)
+        asked: Any = self._asked.pop(event.call_id, None)
         given: Any = event.input
         if not event.tool_name or not isinstance(given, dict):
             self._skipped["a decision without its call"] += 1
             return
-        told, changed = cast("Json", given), event.decision == "modify"
-        call = replace(
-            self._facts,
-            call_id=event.call_id,
-            tool=event.tool_name,
-            input=asked if changed and asked is not None else told,
-            changed=told if changed else None,
-            decision=event.decision,
-            decided_by=event.decided_by,
-            policy=event.engine,
-            rule=event.rule,
-            code=event.code,
-            reason=event.reason,
-            principal=event.principal,
-            at=at,
-        )
-        if call.decision == "deny":
-            yield call
+        if event.decision != "modify":
+            asked = None
+        elif isinstance(asked, msgspec.Raw):
+            asked = from_json(bytes(asked))
+        decided = (event, at, cast("Json", asked if isinstance(asked, dict) else given))
+        if event.decision == "deny":
+            yield self._call(decided, ran=None)
             return
-        self._open[call.call_id] = call
+        self._open[event.call_id] = decided
         if len(self._open) > _OPEN:
-            yield self._open.popitem(last=False)[1]
+            yield self._call(self._open.popitem(last=False)[1], ran=None)
 
-    def _ask(self, call_id: str, given: Any) -> None:
-        if isinstance(given, dict):
-            self._asked.setdefault(call_id, cast("Json", given))
-            if len(self._asked) > _REMEMBERED:
-                self._asked.popitem(last=False)
+    def _call(self, decided: _Decided, *, ran: bool | None) -> RecordedCall:
+        event, at, given = decided
+        return RecordedCall(
+            self._session_id,
+            event.call_id,
+            event.tool_name or "",
+            given,
+            event.decision,
+            event.decided_by,
+            event.input if event.decision == "modify" else None,
+            event.engine,
+            event.rule,
+            event.code,
+            event.reason,
+            event.principal,
+            at,
+            self._agent,
+            self._engine,
+            self._model,
+            self._cwd,
+            ran,
+        )
 
-    def _message(self, event: SdkMessage) -> Iterator[RecordedCall]:
-        payload: Any = event.payload
-        if not isinstance(payload, dict):
-            return
-        said = cast("Json", payload)
-        if said.get("type") == "system":
-            cwd, model = said.get("cwd"), said.get("model")
-            self._facts = replace(
-                self._facts,
-                cwd=self._facts.cwd or (cwd if isinstance(cwd, str) else None),
-                model=model if isinstance(model, str) else self._facts.model,
-            )
-        for block in _blocks(said):
-            if block.get("type") == "tool_use":
-                self._ask(str(block.get("id")), block.get("input"))
-            elif block.get("type") == "tool_result":
+    def _message(self, raw: bytes) -> Iterator[RecordedCall]:
+        try:
+            said = _payloads.decode(raw)
+        except msgspec.DecodeError:
+            return  # a message of another shape, as engines have them
+        if said.type == "system":
+            self._cwd, self._model = self._cwd or said.cwd, said.model or self._model
+        content = said.message.content if said.message is not None else None
+        for block in content if isinstance(content, list) else ():
+            if block.type == "tool_use":
+                self._asked.setdefault(block.id, block.input)
+                self._forget()
+            elif block.type == "tool_result":
                 self._tells_results = True
-                call = self._open.pop(str(block.get("tool_use_id")), None)
-                if call is not None:
-                    yield replace(call, ran=True)
+                decided = self._open.pop(block.tool_use_id, None)
+                if decided is not None:
+                    yield self._call(decided, ran=True)
+
+    def _forget(self) -> None:
+        if len(self._asked) > _OPEN:
+            self._asked.popitem(last=False)
 
 
-def _blocks(payload: Json) -> list[Json]:
-    message: Any = payload.get("message")
-    content: Any = cast("Json", message).get("content") if isinstance(message, dict) else None
-    blocks = cast("list[Any]", content) if isinstance(content, list) else []
-    return [cast("Json", block) for block in blocks if isinstance(block, dict)]
+class _Block(msgspec.Struct):
+    type: str = ""
+    id: str = ""
+    tool_use_id: str = ""
+    input: msgspec.Raw = msgspec.Raw()
+
+
+class _Message(msgspec.Struct):
+    content: list[_Block] | str | None = None
+
+
+class _Payload(msgspec.Struct):
+    """What calls are found in, of a message that may be long."""
+
+    type: str = ""
+    cwd: str | None = None
+    model: str | None = None
+    message: _Message | None = None
+
+
+_payloads = msgspec.json.Decoder(_Payload)
 
 
 # ── Lines of JSON: of a jsonl sink, or an audit file ─────────────────────────────────────────────────────────

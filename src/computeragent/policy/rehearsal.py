@@ -320,9 +320,9 @@ class _Notes:
         by_rule = now.rule or ("(no opinion)" if now.decision == "abstain" else "(no rule)")
         for tally in (
             found.total,
-            found.tools.setdefault(call.tool, Tally()),
-            found.agents.setdefault(call.agent, Tally()),
-            found.rules.setdefault(f"({now.code})" if now.code else by_rule, Tally()),
+            _tally(found.tools, call.tool),
+            _tally(found.agents, call.agent),
+            _tally(found.rules, f"({now.code})" if now.code else by_rule),
         ):
             tally.add(now, change)
         if now.code is not None:
@@ -359,6 +359,13 @@ class _Notes:
             self._groups.values(), key=lambda each: (order.index(each.change), -each.count, each.tool, each.shape)
         )
         return self.found
+
+
+def _tally(tallies: dict[str, Tally], name: str) -> Tally:
+    known = tallies.get(name)
+    if known is None:
+        known = tallies[name] = Tally()
+    return known
 
 
 def _brief(word: Word) -> Word:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -11,7 +12,7 @@ from computeragent.policy.risk import Command, Word, command_risk, shell_script
 from computeragent.policy.risk.git import read_git
 from computeragent.policy.risk.wrappers import is_installed
 from computeragent.policy.rules.calls import Call, Subject
-from computeragent.policy.rules.commands import read_pattern
+from computeragent.policy.rules.commands import CommandPattern, read_pattern
 from computeragent.policy.types import PolicyAction, PolicyInput, PolicyPrincipal, PolicyResource
 
 INTERPRETERS = frozenset(
@@ -115,7 +116,7 @@ def pattern_of(command: Command, words: tuple[Word, ...] | None) -> str | None:
     if len(exact) < len(command.words):
         pattern += " *"
     try:
-        return pattern if read_pattern(pattern).covers(command) else None
+        return pattern if _read(pattern).covers(command) else None
     except ValueError:
         return None
 
@@ -157,6 +158,11 @@ def named(path: str) -> str:
     if "." not in name and "[" not in name:
         name = re.sub(r"([A-Za-z0-9_])", r"[\1]", name, count=1)
     return folder + slash + name
+
+
+@lru_cache(maxsize=4_096)
+def _read(pattern: str) -> CommandPattern:
+    return read_pattern(pattern)
 
 
 def _quoted(text: str) -> str:

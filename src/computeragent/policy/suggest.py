@@ -8,7 +8,7 @@ be told; such calls are listed in comments.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -66,10 +66,12 @@ async def suggest(calls: Recording, *, cwd: str | None = None, subject: str = ""
     rules = [_NEVER, *needs.rules()]
     engine = RulesPolicyEngine(text=written((), rules, "", ()))
     covered = 0
-    async for call in _again(calls, cwd):
+    async for call in calls:
+        if not _ran(call):
+            continue
         if (await engine.evaluate(_question(call, cwd))).decision is PolicyDecision.ALLOW:
             covered += 1
-        else:
+        elif _is_suggested(call, cwd):
             left_out["not met by these rules", _shape(call, cwd)] += 1
     text = written(
         _head(seen, covered), rules, " ".join(["What agents did", subject]).strip(), _tail(left_out, seen.not_run)
@@ -114,15 +116,12 @@ def _add(needs: Needs, call: RecordedCall, cwd: str | None) -> None:
     needs.add(call.tool, call.input, call.cwd or cwd)
 
 
-async def _again(calls: Recording, cwd: str | None) -> AsyncIterator[RecordedCall]:
-    """The calls that the rules are for."""
-    async for call in calls:
-        if _ran(call):
-            try:
-                _add(Needs(), call, cwd)
-            except RefusedError:
-                continue
-            yield call
+def _is_suggested(call: RecordedCall, cwd: str | None) -> bool:
+    try:
+        _add(Needs(), call, cwd)
+    except RefusedError:
+        return False
+    return True
 
 
 def _question(call: RecordedCall, cwd: str | None) -> PolicyInput:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from computeragent.policy.risk import ORDER, Command, highest
@@ -226,7 +226,7 @@ def _command(subject: Subject, cwd: str | None) -> tuple[tuple[str, bool], _Comm
     pattern = pattern_of(command, words)
     if pattern is None:
         raise RefusedError("its words cannot be written as a pattern")
-    if any(found.kind not in _NO_SECRETS for found in _redactor().find(pattern)):
+    if _may_be_secret(pattern):
         raise RefusedError("its words may hold a secret")
     more = words is not None and len(words) < len(command.words)
     use = _Commands(subject.risk, more, without_host=not hosts or None in hosts, calls=1)
@@ -246,6 +246,11 @@ def _says(command: Command) -> bool:
 
 def _unknown(cwd: str | None) -> str:
     return "its files cannot be told" if cwd is not None else "its working folder is not on record"
+
+
+@lru_cache(maxsize=4_096)
+def _may_be_secret(text: str) -> bool:
+    return any(found.kind not in _NO_SECRETS for found in _redactor().find(text))
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 from collections import defaultdict
+from functools import lru_cache
 
 from computeragent.policy.rules.globs import MAGIC
 from computeragent.policy.rules.paths import FileUse, real_path
@@ -90,11 +91,16 @@ def _place(path: str, cwd: str | None, *, glob: bool, folder: bool) -> tuple[str
         names = path.split("/")
         plain = next((at for at, name in enumerate(names) if MAGIC & set(name)), len(names))
         path, folder = "/".join(names[:plain]) or "/", True
-    for start in () if cwd is None else dict.fromkeys((posixpath.normpath(cwd), real_path(cwd))):
+    for start in () if cwd is None else _starts(cwd):
         own = relative(path, start)
         if own is not None:
             return path, own, folder
     return path, None, folder
+
+
+@lru_cache(maxsize=64)
+def _starts(cwd: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((posixpath.normpath(cwd), real_path(cwd))))
 
 
 def _is_wide(path: str, cwd: str | None, *, below: bool) -> bool:
