@@ -128,6 +128,46 @@ def test_a_servers_calls_are_rehearsed_over_http(cli: Cli) -> None:
     assert f"error[PROTOCOL]: the server at {url} cannot be reached" in gone.stderr
 
 
+REAL = """
+rules:
+  - match: work
+    turns:
+      - tools:
+          - {name: Write, input: {file_path: "WORK/notes.txt", content: "hello"}}
+          - {name: Bash, input: {command: "ls | wc -l", timeout: 9000}}
+          - {name: Bash, input: {command: "rm notes.txt"}}
+      - text: Done.
+"""
+CAPPED = """version: 1
+rules:
+- {name: edit, effect: allow, match: {tool: Write, paths: [./**]}}
+- name: look
+  effect: allow
+  match: {tool: Bash, commands: [ls, wc -l]}
+  obligations: [{kind: cap, argument: timeout, max: 5000}]
+"""
+
+
+@pytest.mark.e2e
+def test_calls_of_a_real_agent_are_rehearsed_as_they_were_asked_for(cli: Cli, simulated: Any) -> None:
+    simulated(REAL)
+    (cli.work / "capped.yaml").write_text(CAPPED)
+    done = cli("run", "-m", "work", "--policy", "capped.yaml", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert (cli.work / "notes.txt").read_text() == "hello"
+    found = rehearsed(cli, "capped.yaml")
+    assert (found["total"]["calls"], found["total"]["changes"], found["skipped"]) == (3, {}, {})
+    assert (found["total"]["says"], found["without_original"]) == ({"allow": 1, "modify": 1, "deny": 1}, 0)
+    found = rehearsed(cli, OPEN)
+    assert found["total"]["changes"] == {"newly_allowed": 1, "changed_input": 1}
+    (changed,) = [group for group in found["groups"] if group["change"] == "changed_input"]
+    assert (changed["input"]["timeout"], changed["was"]["input"]["timeout"]) == (9000, 5000)
+    suggested = cli("policy", "suggest")
+    assert suggested.stderr == "2 rules, which allow 1 of 1 call\n"
+    assert "paths: [./notes.txt]" in suggested.stdout
+    assert "# 2 calls on record did not run as asked: denied, changed, or without a result." in suggested.stdout
+
+
 def test_mistakes_are_told(cli: Cli, tmp_path: Path) -> None:
     assert cli.fails("policy", "suggest")[0].startswith("error[NOT_FOUND]: no calls that were allowed and ran")
     (cli.work / "p.yaml").write_text(POLICY)
