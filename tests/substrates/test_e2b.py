@@ -23,6 +23,7 @@ from computeragent.substrates.e2b import E2BSubstrate
 from computeragent.substrates.shipping import wheel
 from computeragent.testing.models import ModelSimulator, parse_script
 
+FILES = f"/tmp -path {Path(__file__).parents[2]} -prune -o -type f"  # but for this checkout, if it is there
 pytestmark = pytest.mark.anyio
 INLINE = {"type": "inline", "manifest": {"name": "clouded", "version": "1"}}
 HELLO = {"script": [[{"text": "hello"}], [{"text": "again"}]]}
@@ -83,8 +84,8 @@ async def test_claude_works_in_a_sandbox_that_holds_no_secret(
     clouded: Clouded, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("computeragent.substrates.e2b.new_token", lambda: TOKEN)
-    look = "env; cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n'; find /tmp -type f; "
-    command = f"({look} find /tmp -type f -exec cat {{}} +) > said.txt; rm old.txt"
+    look = f"env; cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n'; find {FILES}; "
+    command = f"({look} find {FILES} -exec cat {{}} +) > said.txt; rm old.txt"
     script = (
         f"- match: run\n  turns:\n    - tools: [{{name: Bash, input: {{command: {command!r}}}}}]\n    - text: done\n"
     )

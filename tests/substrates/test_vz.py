@@ -23,6 +23,7 @@ from computeragent.protocol_types import PolicyVerdict
 from computeragent.substrates.vz import VZSubstrate, VZVMSubstrate
 from computeragent.testing.models import ModelSimulator, parse_script
 
+FILES = f"/tmp -path {Path(__file__).parents[2]} -prune -o -type f"  # but for this checkout, if it is there
 pytestmark = pytest.mark.anyio
 INLINE = {"type": "inline", "manifest": {"name": "virtual", "version": "1"}}
 HELLO = {"script": [[{"text": "hello"}], [{"text": "again"}]]}
@@ -117,8 +118,8 @@ async def test_claude_works_in_a_machine_that_holds_neither_key_nor_token(
     machines: Machines, tart_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("computeragent.substrates.vz.new_token", lambda: TOKEN)
-    look = "env; cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n'; find /tmp -type f; "
-    command = f"({look} find /tmp -type f -exec cat {{}} +) > said.txt; rm old.txt; echo x > new.txt"
+    look = f"env; cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n'; find {FILES}; "
+    command = f"({look} find {FILES} -exec cat {{}} +) > said.txt; rm old.txt; echo x > new.txt"
     script = (
         f"- match: run\n  turns:\n    - tools: [{{name: Bash, input: {{command: {command!r}}}}}]\n    - text: done\n"
     )
