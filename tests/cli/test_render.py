@@ -72,7 +72,7 @@ def test_a_call_is_one_line_and_so_is_its_outcome() -> None:
         result("Bash", "a\nb\n" + "c" * 200),
         result("Grep", [text("no"), text("match")], is_error=True),
     ).splitlines()
-    assert lines[0] == "● Bash  ls \\ -la"
+    assert lines[0] == r"● Bash  ls \ \n -la"  # a line break separates commands: it has to be seen
     assert lines[1] == '● Grep  {"pattern":"x"}'
     assert lines[2].startswith("  ✓ a b ccc")
     assert len(lines[2]) <= 80

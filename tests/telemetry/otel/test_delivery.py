@@ -304,6 +304,42 @@ async def test_what_a_killed_process_told_is_exported_by_the_next_one(collector:
     assert root["attributes"]["error.type"] == "process_lost"
 
 
+SHORT = """
+import asyncio, builtins, sys, threading
+
+load = builtins.__import__
+
+def slowly(name, *rest, **more):  # a machine on which the program is over before the SDK is there
+    if name == "computeragent.telemetry.sinks.otel.outlet":
+        threading.main_thread().join()
+    return load(name, *rest, **more)
+
+builtins.__import__ = slowly
+
+from computeragent import configure, get_pipeline
+from computeragent.telemetry import TelemetryEvent
+from computeragent.telemetry.sinks import OtelSink
+
+configure(sinks=[OtelSink(endpoint=sys.argv[1])])
+
+async def tell():
+    for kind in ("session_started", "turn_started", "turn_ended", "session_ended"):
+        await get_pipeline().emit(TelemetryEvent(kind=kind, session_id="s", agent_name="brief"))
+
+asyncio.run(tell())
+"""
+
+
+def test_a_program_that_is_over_before_the_sdk_is_loaded_exports_all(collector: Collector, endpoint: str) -> None:
+    patient = {**os.environ, "COMPUTERAGENT_EXIT_TIMEOUT": "30", "OTEL_SERVICE_NAME": "brief-service"}
+    done = subprocess.run(
+        [sys.executable, "-c", SHORT, endpoint], env=patient, capture_output=True, text=True, timeout=50, check=True
+    )
+    assert done.stderr == ""
+    assert [span["name"] for span in collector.spans] == ["invoke_agent brief"]
+    assert collector.resource["service.name"] == "brief-service"
+
+
 def test_turns_of_different_spools_are_told_apart_and_joined(collector: Collector, endpoint: str) -> None:
     """The disk failed in the middle of a turn: the rest comes from memory."""
     batch = one_turn().batch("disk")

@@ -225,11 +225,15 @@ class OtelSink:
         return self._own.over(self._bound)
 
     def _open(self) -> Outlet:
+        from computeragent.telemetry.sinks.otel.late import loaded
+
+        self._outlet = loaded(self._make)
+        return self._outlet
+
+    def _make(self) -> Outlet:
         from computeragent.telemetry.sinks.otel.outlet import Outlet
 
-        plan = make_plan(self._settings, fallback="none" if self._given else "console")
-        self._outlet = Outlet(plan, **self._providers)
-        return self._outlet
+        return Outlet(make_plan(self._settings, fallback="none" if self._given else "console"), **self._providers)
 
 
 def installed() -> bool:
