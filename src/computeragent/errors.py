@@ -394,6 +394,47 @@ class NotDeliveredError(ComputerAgentError):
     status = 504
 
 
+class ComputerError(ComputerAgentError):
+    """A computer that an agent acts on cannot be used: it did not start, has gone, or did not answer."""
+
+    code = "COMPUTER_UNAVAILABLE"
+    status = 503
+
+
+class ComputerUnsupportedError(ComputerError):
+    """This kind of computer cannot do that, or no kind here is what was asked for."""
+
+    code = "COMPUTER_UNSUPPORTED"
+    status = 501
+
+
+class ComputerBusyError(ComputerError):
+    """All computers are leased, and none came free in time."""
+
+    code = "COMPUTER_BUSY"
+
+
+class ComputerActionError(ComputerAgentError):
+    """An action that cannot be done as it was asked for; a model is told, and may mend it."""
+
+    code = "COMPUTER_ACTION"
+    status = 400
+
+
+class ModelCallError(ComputerAgentError):
+    """A model could not be called, refused the request or broke off. `details` has ``kind``, ``status``, ``type``."""
+
+    code = "MODEL_CALL"
+    status = 502
+
+
+class UnknownModelError(ComputerAgentError):
+    """No provider serves a model of this name, or the key for it is missing."""
+
+    code = "UNKNOWN_MODEL"
+    status = 400
+
+
 class ScriptError(ComputerAgentError):
     """A script of the scripted engine or of the model simulator is wrong."""
 

@@ -36,7 +36,9 @@ async def plain(tool: str, tool_input: dict[str, Any], context: Any) -> Any:
     raise AssertionError
 
 
-@pytest.mark.parametrize("given", [None, ClaudeAgentOptions(), ClaudeAgentOptions(can_use_tool=plain)], ids=str)
+@pytest.mark.parametrize(
+    "given", [None, ClaudeAgentOptions(), ClaudeAgentOptions(can_use_tool=plain)], ids=["none", "default", "callback"]
+)
 def test_without_an_authorizer_the_options_are_the_caller_s_own_object(given: ClaudeAgentOptions | None) -> None:
     assert gated(given) is given
 

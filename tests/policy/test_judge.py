@@ -91,7 +91,7 @@ def raising(request: PermissionRequest) -> Any:
         {"principal": ANN, "context": raising},
         {"principal": ANN, "context": lambda _: 5},
     ],
-    ids=str,
+    ids=["raises", "absent", "no principal", "resource", "context raises", "context"],
 )
 async def test_a_question_that_cannot_be_made_denies(parts: Any) -> None:
     engine = Engine(ALLOW)

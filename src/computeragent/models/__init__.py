@@ -1,0 +1,1 @@
+"""Models that can be called: a provider over HTTP, a script, a person."""
