@@ -252,6 +252,13 @@ class NotFoundError(ComputerAgentError):
     status = 404
 
 
+class ConflictError(ComputerAgentError):
+    """What was asked for does not go with how things stand now."""
+
+    code = "CONFLICT"
+    status = 409
+
+
 class SessionEndedError(ComputerAgentError):
     """The run is over; it takes no more messages."""
 
@@ -432,6 +439,34 @@ class UnknownModelError(ComputerAgentError):
     """No provider serves a model of this name, or the key for it is missing."""
 
     code = "UNKNOWN_MODEL"
+    status = 400
+
+
+class PeerError(ComputerAgentError):
+    """A WebRTC peer, or the broker that introduces peers, cannot be reached, left, or broke its protocol."""
+
+    code = "PEER"
+    status = 502
+
+
+class PeerUnavailableError(PeerError):
+    """No peer of this id is there, or it does not let this one in."""
+
+    code = "PEER_UNAVAILABLE"
+    status = 404
+
+
+class PeerIdTakenError(PeerError):
+    """Another peer has this id at the broker."""
+
+    code = "PEER_ID_TAKEN"
+    status = 409
+
+
+class PeerMessageError(PeerError):
+    """A message between peers cannot be read, cannot be written, or is too large."""
+
+    code = "PEER_MESSAGE"
     status = 400
 
 
