@@ -25,7 +25,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """A model provider. `keys` in order of precedence; `base_url_variable` overrides `base_url`."""
+    """A model provider. `keys` in order of precedence; `base_url_variable` overrides `base_url`, which may be empty."""
 
     name: str
     keys: tuple[Key, ...]
@@ -55,6 +55,18 @@ PROVIDERS = (
         (Key("GEMINI_API_KEY", "x-goog-api-key"),),
         "GOOGLE_GEMINI_BASE_URL",
         "https://generativelanguage.googleapis.com",
+    ),
+    Provider(
+        "openrouter",
+        (Key("OPENROUTER_API_KEY", "authorization", "Bearer "),),
+        "OPENROUTER_BASE_URL",
+        "https://openrouter.ai/api/v1",
+    ),
+    Provider(  # any server of that wire; there is no address that all have
+        "openai-compatible",
+        (Key("OPENAI_COMPATIBLE_API_KEY", "authorization", "Bearer "),),
+        "OPENAI_COMPATIBLE_BASE_URL",
+        "",
     ),
 )
 KEY_HEADERS = frozenset(key.header for provider in PROVIDERS for key in provider.keys)
@@ -96,7 +108,8 @@ def held_outside(envs: Mapping[str, str]) -> tuple[dict[str, str], list[Route]]:
                 continue
             inside[key.variable] = PLACEHOLDER
             header = header or (key.header, f"{key.prefix}{value}")
-        base_url = inside.pop(provider.base_url_variable, None)
-        if header is not None or base_url:
-            routes.append(Route(provider, (base_url or provider.base_url).rstrip("/"), header))
+        stated = inside.pop(provider.base_url_variable, None)
+        base_url = (stated or provider.base_url).rstrip("/")
+        if base_url and (header is not None or stated):
+            routes.append(Route(provider, base_url, header))
     return inside, routes

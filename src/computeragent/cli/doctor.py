@@ -212,7 +212,10 @@ def _egress() -> Finding:
     chosen = [each for each in PROVIDERS if any(os.environ.get(key.variable) for key in each.keys)] or [PROVIDERS[0]]
     reached: list[str] = []
     for provider in chosen:
-        parts = urlsplit(os.environ.get(provider.base_url_variable) or provider.base_url)
+        address = os.environ.get(provider.base_url_variable) or provider.base_url
+        if not address:
+            continue
+        parts = urlsplit(address)
         host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
         try:
             asyncio.run(_connect(host, port, tls=parts.scheme == "https"))

@@ -48,6 +48,10 @@ class Dialect(Protocol):
         """Write a request."""
         ...
 
+    def request_headers(self, request: ModelRequest) -> dict[str, str]:
+        """The headers that go with a request, beyond those of its key and body. Names are lower case."""
+        ...
+
     def parse_response(self, body: Body) -> ModelResponse:
         """Read a whole response."""
         ...

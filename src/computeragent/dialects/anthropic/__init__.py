@@ -9,6 +9,7 @@ from computeragent.dialects.anthropic.requests import (
     build_request,
     build_token_count_request,
     parse_request,
+    request_headers,
 )
 from computeragent.dialects.anthropic.responses import (
     build_models,
@@ -36,6 +37,7 @@ __all__ = [
     "parse_request",
     "parse_response",
     "parse_token_count",
+    "request_headers",
     "stream_builder",
     "stream_parser",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, cast, get_args
 
 from computeragent.dialects.anthropic.content import NAME, build_content, parse_content
@@ -24,6 +25,11 @@ from computeragent.errors import ValidationError
 DEFAULT_MAX_TOKENS = 32_000
 """Written where a request of another dialect names no limit, which this wire requires."""
 
+VERSION = "2023-06-01"
+"""The version of the API, in the header `anthropic-version`."""
+
+_TOOLSET = re.compile(r"(\w+)_toolset_\d{8}")  # carries no name; its members are called by theirs
+_COMPUTER_TOOL = re.compile(r"computer_(\d{4})(\d{2})(\d{2})")
 _CHOICES: dict[str, ToolMode] = {"auto": "auto", "any": "required", "none": "none", "tool": "tool"}
 _CHOICE_NAMES = {mode: name for name, mode in _CHOICES.items()}
 
@@ -70,8 +76,9 @@ def _parse_message(value: Any, path: str) -> Message:
 def _parse_tool(value: Any, path: str) -> Tool:
     fields = Fields(value, path)
     kind = fields.optional_string("type")
+    toolset = _TOOLSET.fullmatch(kind or "")
     return Tool(
-        name=fields.string("name"),
+        name=toolset[1] if toolset else fields.string("name"),
         description=fields.optional_string("description"),
         input_schema=fields.mapping("input_schema"),
         strict=fields.boolean("strict"),
@@ -148,7 +155,8 @@ def build_token_count_request(request: ModelRequest) -> dict[str, Any]:
     """Write the body of `POST /v1/messages/count_tokens`: what is counted, without what only steers the answer."""
     own = request.dialect == NAME
     body: dict[str, Any] = {**request.extra} if own else {}
-    body.pop("metadata", None)
+    for elsewhere in ("metadata", "betas"):
+        body.pop(elsewhere, None)
     body["model"] = request.model
     body["messages"] = [_build_message(message, own=own) for message in request.messages]
     if request.system:
@@ -169,6 +177,20 @@ def build_token_count_request(request: ModelRequest) -> dict[str, Any]:
     return body
 
 
+def request_headers(request: ModelRequest) -> dict[str, str]:
+    """The version of the API, and the betas that a request needs: those of its computer tool, and its extra `betas`."""
+    own = request.dialect == NAME
+    matches = [_COMPUTER_TOOL.fullmatch(tool.kind) for tool in request.tools] if own else []
+    betas = ["computer-use-" + "-".join(match.groups()) for match in matches if match]
+    stated: Any = request.extra.get("betas") if own else None
+    if isinstance(stated, list):
+        betas += [beta for beta in cast("list[Any]", stated) if isinstance(beta, str)]
+    headers = {"anthropic-version": VERSION}
+    if betas:
+        headers["anthropic-beta"] = ",".join(dict.fromkeys(betas))
+    return headers
+
+
 def _with_rest(known: dict[str, Any], request: ModelRequest, name: str) -> dict[str, Any]:
     rest = request.extra.get(name) if request.dialect == NAME else None
     return {**known, **rest} if rest else known
@@ -184,6 +206,8 @@ def _build_message(message: Message, *, own: bool) -> dict[str, Any]:
 
 def _build_tool(tool: Tool, *, own: bool) -> dict[str, Any]:
     extra = tool.extra if own else {}
+    if _TOOLSET.fullmatch(tool.kind):
+        return {"type": tool.kind, **extra}
     if tool.kind != "function":
         return {"type": tool.kind, "name": tool.name, **extra}
     schema = tool.input_schema or {"type": "object", "properties": {}}

@@ -183,6 +183,12 @@ def build_request(request: ModelRequest) -> dict[str, Any]:
     return body
 
 
+def request_headers(request: ModelRequest) -> dict[str, str]:
+    """This wire has none."""
+    del request
+    return {}
+
+
 def _build_tool(tool: Tool, *, own: bool) -> dict[str, Any]:
     if tool.kind != "function":
         return {"type": tool.kind, **tool.extra}
