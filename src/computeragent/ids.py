@@ -18,6 +18,7 @@ PREFIXES = {
     "agent": "agt_",
     "call": "call_",
     "task": "task_",
+    "response": "resp_",
 }
 
 _SESSION_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")

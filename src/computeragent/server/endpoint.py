@@ -54,7 +54,10 @@ class BodyError(ValidationError):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One route. `body`, `query` and `answer` are msgspec types; ``raw=True`` takes the body's bytes as they are."""
+    """One route. `body`, `query` and `answer` are msgspec types.
+
+    ``raw=True`` takes the body's bytes as they are; `body` then only tells the document what they hold.
+    """
 
     method: str
     path: str
@@ -83,7 +86,7 @@ class Endpoint:
             call.query = _converted(dict(request.query_params), self.query)
         if self.body is not None or self.raw:
             call.raw = await read_body(request, self.max_body)
-        if self.body is not None:
+        if self.body is not None and not self.raw:
             call.body = decoded(call.raw, self.body)
         with asked_in(request.headers.get("traceparent")):
             answer = await self.handler(call)

@@ -1,0 +1,235 @@
+"""What a request means: which model with whose key, which computer, which options of the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+
+from computeragent.computer.kinds import spec_of
+from computeragent.computer.pool import default_pool
+from computeragent.dialects import anthropic, openai_responses
+from computeragent.dialects.model import Message
+from computeragent.errors import ValidationError
+from computeragent.models import providers
+from computeragent.policy_types import PolicyPrincipal
+from computeragent.protocol_types import SessionRequest
+from computeragent.responses.bodies import CreateResponse
+from computeragent.server.auth import Principal
+from computeragent.settings import home
+from computeragent.wire.identity import InlineSource
+from computeragent.wire.requests import UserInput
+
+ENGINE = "computer-use"
+COMPUTER_ENV = frozenset({"CUA_API_KEY", "CUA_CONTAINER_NAME"})
+"""Variables of a request that are for its computer."""
+_APPROVAL_TIMEOUT = 600.0
+_FAR = ("run_command", "callbacks", "custom_loop", "tools", "trust_remote_code")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offered:
+    """What a server's callers may ask for.
+
+    `attach` lets them drive this machine's own display; `computers` are the specs' fields that hold where a request
+    says nothing; `trajectories` is where `save_trajectory` keeps them (default: in the state folder).
+    """
+
+    attach: bool = False
+    computer: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    trajectories: Path | None = None
+
+    async def aclose(self) -> None:
+        """Let the computers go."""
+        await default_pool().aclose()
+
+
+def resolve(
+    request: CreateResponse, offered: Offered, *, session_id: str, principal: Principal
+) -> tuple[SessionRequest, UserInput]:
+    """The session that a request opens, and the message that it sends. Raises `ValidationError` and its kin."""
+    given = {name: _text(name, value) for name, value in request.env.items()}
+    for_computer = {name: given.pop(name) for name in COMPUTER_ENV & given.keys()}
+    options, envs = _agent(request, offered)
+    envs = providers.request_env({**given, **envs}, addresses=principal.local)
+    if request.model.partition("/")[0] not in providers.HERE:
+        for model in request.model.split("+"):
+            providers.find(model, envs)
+    history, message = _conversation(request)
+    if history:
+        options["history"] = msgspec.to_builtins(history)
+    spec = spec_of({**offered.computer, **_tool_size(request), **request.computer_kwargs}, for_computer)
+    options["computer"] = msgspec.to_builtins(spec)
+    opening = SessionRequest(
+        source=InlineSource(manifest={"name": "computer-use", "version": "1.0.0"}),
+        engine=ENGINE,
+        model=request.model,
+        envs=envs,
+        options=options,
+        session_id=session_id,
+        session_store="memory",
+        principal=PolicyPrincipal(id=principal.id),
+        approval_timeout=_APPROVAL_TIMEOUT if request.stream or request.background else 0.05,
+        agent_name="computer-use",
+    )
+    return opening, message
+
+
+# ── agent_kwargs ──
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
+        raise ValidationError(f"agent_kwargs.{name} is a number, not below zero")
+    return value
+
+
+def _whole(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValidationError(f"agent_kwargs.{name} is a whole number, not below zero")
+    return value
+
+
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValidationError(f"agent_kwargs.{name} is true or false")
+    return value
+
+
+def _text(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
+
+
+def _budget(name: str, value: Any) -> float:
+    if isinstance(value, dict):
+        value = cast("dict[str, Any]", value).get("max_budget")
+    return _number(name, value)
+
+
+AGENT_KWARGS: dict[str, tuple[str | None, Callable[[str, Any], Any]]] = {
+    "save_trajectory": ("trajectory_dir", _flag),
+    "trajectory_dir": ("trajectory_dir", _text),
+    "verbosity": ("verbosity", _whole),
+    "max_trajectory_budget": ("max_trajectory_budget", _budget),
+    "only_n_most_recent_images": ("only_n_most_recent_images", _whole),
+    "max_retries": ("max_retries", _whole),
+    "screenshot_delay": ("screenshot_delay", _number),
+    "use_prompt_caching": ("use_prompt_caching", _flag),
+    "instructions": ("system_prompt", _text),
+    "max_steps": ("max_steps", _whole),
+    "deadline": ("deadline", _number),
+    "redact_pii": ("redact_pii", _flag),
+    "telemetry_enabled": (None, _flag),
+    "api_key": (None, _text),
+    "api_base": (None, _text),
+}
+"""`agent_kwargs` by name: the engine's option, and what reads the value. Without an option it is done here."""
+
+
+def _agent(request: CreateResponse, offered: Offered) -> tuple[dict[str, Any], dict[str, str]]:
+    """The engine's options, and the variables that `api_key` and `api_base` stand for."""
+    options: dict[str, Any] = {}
+    for name, value in request.agent_kwargs.items():
+        if name in _FAR:
+            raise ValidationError(f"agent_kwargs.{name} cannot be sent", hint="It needs code: use the library.")
+        if name not in AGENT_KWARGS:
+            raise ValidationError(f"agent_kwargs has no {name!r}", hint=f"Known: {', '.join(sorted(AGENT_KWARGS))}.")
+        if value is None:
+            continue
+        option, read = AGENT_KWARGS[name]
+        read_value = read(name, value)
+        if option is not None:
+            options[option] = read_value
+    wanted = options.pop("trajectory_dir", False)
+    if wanted is not False:
+        options["trajectory_dir"] = str(_trajectories(wanted, offered))
+    if request.instructions is not None:
+        options["system_prompt"] = request.instructions
+    if request.max_steps is not None:
+        options["max_steps"] = request.max_steps
+    if request.deadline is not None:
+        options["deadline"] = request.deadline
+    if request.mode != "run":
+        options["max_steps"] = 1
+    return options, _provider_env(request)
+
+
+def _trajectories(wanted: bool | str, offered: Offered) -> Path:
+    root = offered.trajectories or home("trajectories")
+    if wanted is True or not wanted:
+        return root
+    name = Path(str(wanted)).name
+    if name != wanted or name in {"", ".", ".."}:
+        raise ValidationError("agent_kwargs.trajectory_dir is the name of a folder, not a path", hint="Such as demo.")
+    return root / name
+
+
+def _provider_env(request: CreateResponse) -> dict[str, str]:
+    key, base = request.agent_kwargs.get("api_key"), request.agent_kwargs.get("api_base")
+    if key is None and base is None:
+        return {}
+    prefix = providers.provider_of(request.model.rpartition("+")[2])
+    row = next(row for row in providers.PROVIDERS if row.prefix == prefix)
+    envs = {row.variables[-1]: str(key)} if key is not None else {}
+    return {**envs, **({row.base_url_variable: str(base)} if base is not None else {})}
+
+
+# ── input and tools ──
+
+
+def _conversation(request: CreateResponse) -> tuple[list[Message], UserInput]:
+    """What was said before, and the message that is new: the last one, which is the user's."""
+    given = request.input
+    items = given if isinstance(given, str) else [_item(item) for item in given]
+    read = openai_responses.parse_request({"model": request.model, "input": items})
+    messages = list(read.messages)
+    if not messages or messages[-1].role != "user":
+        raise ValidationError("the input ends with what the model said", hint="End it with a message of the user.")
+    last = messages.pop()
+    if request.previous_response_id is not None and messages:
+        raise ValidationError("with previous_response_id the input is the new message alone")
+    if not messages and all(set(block) == {"type", "text"} for block in anthropic.build_content(last.content)):
+        return [], UserInput(content=last.text)
+    return messages, UserInput(content=anthropic.build_content(last.content))
+
+
+def _item(item: Any) -> Any:
+    """An input item, with the parts that Chat Completions has in the words of Responses."""
+    if not isinstance(item, dict):
+        raise ValidationError("Input must be string or list of messages")
+    fields = cast("dict[str, Any]", item)
+    content = fields.get("content")
+    if not isinstance(content, list):
+        return fields
+    return {**fields, "content": [_part(part, fields.get("role")) for part in cast("list[Any]", content)]}
+
+
+def _part(part: Any, role: Any) -> Any:
+    if not isinstance(part, dict):
+        return part
+    fields = cast("dict[str, Any]", part)
+    if fields.get("type") == "text":
+        return {**fields, "type": "output_text" if role == "assistant" else "input_text"}
+    url: object = fields.get("image_url")
+    if fields.get("type") == "image_url":
+        return {"type": "input_image", "image_url": url.get("url") if isinstance(url, dict) else url}
+    return fields
+
+
+def _tool_size(request: CreateResponse) -> dict[str, Any]:
+    """The size that a computer tool states, as OpenAI's clients send it. Other tools need code on our side."""
+    size: dict[str, Any] = {}
+    for tool in request.tools:
+        if tool.get("type") not in {"computer_use_preview", "computer"}:
+            raise ValidationError(
+                f"a tool of type {str(tool.get('type'))[:60]!r} cannot be sent", hint="The computer is the tool here."
+            )
+        width, height = tool.get("display_width"), tool.get("display_height")
+        if isinstance(width, int) and isinstance(height, int):
+            size = {"display": f"{width}x{height}"}
+    return size

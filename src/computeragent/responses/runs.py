@@ -1,0 +1,270 @@
+"""A response while it runs and after: one turn of a session, followed to its end by a task of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Any, Literal
+
+from msgspec import Raw
+
+from computeragent.errors import ComputerAgentError, UnknownCallError
+from computeragent.harness.session import LocalSession
+from computeragent.ids import new_id
+from computeragent.logs import Logger
+from computeragent.responses.bodies import Approve, CreateResponse
+from computeragent.responses.items import Json, Projection, now, output_text, without_image
+from computeragent.wire.encoding import to_json
+from computeragent.wire.events import CaSessionEnded, Recorded, SdkMessage, UnknownEvent
+from computeragent.wire.requests import PermissionDecision, UserInput
+
+Status = Literal["queued", "in_progress", "completed", "failed", "incomplete", "cancelled"]
+_IMAGES = "computer_call_output.output.image_url"
+_ENDS: dict[Status, str] = {
+    "completed": "response.completed",
+    "failed": "response.failed",
+    "incomplete": "response.incomplete",
+    "cancelled": "response.cancelled",
+}
+_INCOMPLETE = {
+    "error_max_turns": "max_steps",
+    "error_max_steps": "max_steps",
+    "error_deadline": "deadline",
+    "error_max_budget_usd": "budget",
+}
+_log = Logger("responses")
+
+
+class Run:
+    """One response. `told` is its stream so far; `done` is set when nothing more will be added."""
+
+    def __init__(self, request: CreateResponse, *, owner: str, session_id: str, previous: str | None) -> None:
+        self.id = new_id("response")
+        self.owner = owner
+        self.session_id = session_id
+        self.previous = previous
+        self.request = request
+        self.status: Status = "queued"
+        self.created_at = now()
+        self.done = asyncio.Event()
+        self.told: list[Recorded] = []
+        self.size = 0
+        """Bytes that the response holds."""
+        self.continued = False
+        """Whether a later response goes on from here."""
+        self.trajectory: str | None = None
+        self._error: Json | None = None
+        self._incomplete: str | None = None
+        self._projection = Projection(self._tell, self.id.rpartition("_")[2][-12:])
+        self._session: LocalSession | None = None
+        self._changed: asyncio.Future[None] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._cancelled = False
+
+    # ── Running ──
+
+    def start(self, open_session: Callable[[], Any], message: UserInput) -> None:
+        """Begin; returns at once."""
+        self._tell("response.created", {"response": self.as_dict(images=False)})
+        self._task = asyncio.create_task(self._work(open_session, message))
+
+    async def _work(self, open_session: Callable[[], Any], message: UserInput) -> None:
+        try:
+            await self._follow(open_session, message)
+        except asyncio.CancelledError:
+            self._end("cancelled")
+            raise
+        except ComputerAgentError as error:
+            self._fail(error)
+        except Exception as error:  # noqa: BLE001 - told as what it is, without its insides
+            _log.error("response_failed", response=self.id, error=repr(error))
+            self._fail(ComputerAgentError("internal error", hint="See the server's log."))
+        finally:
+            session, self._session = self._session, None
+            try:
+                if session is not None:
+                    await session.close()
+            finally:
+                self._finish()
+
+    async def _follow(self, open_session: Callable[[], Any], message: UserInput) -> None:
+        session: LocalSession = await open_session()
+        self._session = session
+        if self._cancelled:
+            self._end("cancelled")
+            return
+        stream = session.events()
+        with contextlib.closing(stream):
+            self.status = "in_progress"
+            self._tell("response.in_progress", {"response": self.as_dict(images=False)})
+            turn = await session.send(message)
+            await session.end_input()
+            result: Json | None = None
+            async for recorded in stream:
+                event = recorded.event
+                if isinstance(event, CaSessionEnded):
+                    self._ended(event, result)
+                    return
+                if getattr(event, "turn_index", None) != turn:
+                    continue
+                found = self._projection.take(event)
+                if found is not None and isinstance(event, SdkMessage):
+                    result = found
+
+    def _ended(self, event: CaSessionEnded, result: Json | None) -> None:
+        """The run is over: what that means for the response."""
+        self._projection.close()
+        self.trajectory = None if result is None else result.get("trajectory")
+        subtype = "" if result is None else str(result.get("subtype", ""))
+        if self._cancelled or event.reason == "cancelled":
+            self._end("cancelled")
+        elif event.reason == "budget_exceeded" or subtype in _INCOMPLETE:
+            self._incomplete = _INCOMPLETE.get(subtype, "budget")
+            one_step = self._incomplete == "max_steps" and self.request.mode != "run"
+            self._end("completed" if one_step else "incomplete")
+        elif event.reason == "error" or result is None or result.get("is_error"):
+            message = event.error_message or _said(result) or "the agent ended without a result"
+            self._error = {"code": event.error_code or "ENGINE_ERROR", "message": message}
+            if event.error_hint:
+                self._error["hint"] = event.error_hint
+            self._end("failed")
+        else:
+            self._end("completed")
+
+    def _fail(self, error: ComputerAgentError) -> None:
+        self._error = {"code": error.code, "message": error.message}
+        if error.hint:
+            self._error["hint"] = error.hint
+        self._end("cancelled" if self._cancelled else "failed")
+
+    def _end(self, status: Status) -> None:
+        if self.status not in _ENDS:
+            self._projection.close()
+            self.status = status
+
+    def _finish(self) -> None:
+        """Tell the end, once the session is closed: then nothing is left running."""
+        if self.done.is_set():
+            return
+        self._end("failed")
+        self._tell(_ENDS[self.status], {"response": self.as_dict()})
+        self.done.set()
+        self._wake()
+
+    async def cancel(self) -> None:
+        """Stop it, and wait until nothing of it runs any more."""
+        if self.done.is_set():
+            return
+        self._cancelled = True
+        if self._session is not None:
+            await self._session.cancel()
+        await self.done.wait()
+
+    async def close(self) -> None:
+        """Stop it, by force if need be."""
+        try:
+            await asyncio.wait_for(asyncio.shield(self.cancel()), 15)
+        except TimeoutError:
+            if self._task is not None:
+                self._task.cancel()
+                await asyncio.wait({self._task})
+
+    async def approve(self, call_id: str, answer: Approve, by: str) -> None:
+        """Answer a call that waits. Raises `UnknownCallError`."""
+        if self._session is None:
+            raise UnknownCallError(f"nothing of {self.id} waits for an answer", hint="It has ended, or not begun.")
+        decision = PermissionDecision(decision=answer.decision, reason=answer.reason)
+        await self._session.decide(call_id, decision, by=by)
+
+    # ── Being read ──
+
+    def as_dict(self, *, images: bool | None = None) -> Json:
+        """The response object; without pictures where they were not asked for."""
+        request = self.request
+        if images is None:
+            images = request.include is None or _IMAGES in request.include
+        output = self._projection.output
+        if request.mode == "first":
+            output = [item for item in output if not item["type"].endswith("_output")]
+        told: Json = {
+            "id": self.id,
+            "object": "response",
+            "created_at": self.created_at,
+            "status": self.status,
+            "model": request.model,
+            "output": output if images else [without_image(item) for item in output],
+            "output_text": output_text(output),
+            "usage": self._projection.usage,
+            "error": self._error,
+            "incomplete_details": None if self._incomplete is None else {"reason": self._incomplete},
+            "instructions": request.instructions,
+            "metadata": request.metadata,
+            "previous_response_id": self.previous,
+            "background": request.background,
+            "parallel_tool_calls": False,
+            "tool_choice": "auto",
+            "tools": request.tools,
+            "session_id": self.session_id,
+        }
+        if self._projection.waiting:
+            told["pending_approvals"] = list(self._projection.waiting.values())
+        if self.trajectory:
+            told["trajectory"] = self.trajectory
+        return told
+
+    def stream(self, after: int = -1) -> RunStream:
+        """A reader of what is told, from after an event."""
+        return RunStream(self, after)
+
+    def _tell(self, kind: str, fields: Json) -> None:
+        number = len(self.told)
+        data = to_json({"type": kind, "sequence_number": number, **fields})
+        event = UnknownEvent(kind=kind, session_id=self.session_id, raw=Raw(data))
+        self.told.append(Recorded(id=number, at=time.time(), event=event, data=data))
+        self.size += len(data)
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._changed is not None:
+            self._changed.set_result(None)
+            self._changed = None
+
+    async def changed(self) -> None:
+        """Wait until more is told."""
+        if self._changed is None:
+            self._changed = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._changed)
+
+
+class RunStream:
+    """Reads what a response tells; satisfies `server.stream.Pages`."""
+
+    def __init__(self, run: Run, after: int) -> None:
+        self._run = run
+        self._closed = False
+        self.position = after
+
+    async def page(self) -> list[Recorded]:
+        """All that is there now, waiting for at least one; empty at the end."""
+        while not self._closed:
+            if found := self._run.told[self.position + 1 :]:
+                self.position = found[-1].id
+                return found
+            if self._run.done.is_set():
+                break
+            await self._run.changed()
+        return []
+
+    def close(self) -> None:
+        """Read no further."""
+        self._closed = True
+
+
+def _said(result: Json | None) -> str | None:
+    if result is None:
+        return None
+    errors = result.get("errors")
+    text = result.get("result") or (errors[0] if isinstance(errors, list) and errors else None)
+    return str(text) if text else None

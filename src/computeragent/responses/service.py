@@ -1,0 +1,82 @@
+"""What the routes and the peers do alike: begin a response, find it, wait for it, forget it."""
+
+from __future__ import annotations
+
+import asyncio
+from starlette.requests import Request
+
+from computeragent.harness import LocalHarness
+from computeragent.harness.session import LocalSession
+from computeragent.ids import new_id
+from computeragent.responses.bodies import CreateResponse
+from computeragent.responses.held import MAX_LIVE, Held
+from computeragent.responses.resolving import Offered, resolve
+from computeragent.responses.runs import Run
+from computeragent.server.auth import Principal
+
+class Responses:
+    """Begins responses and holds them. Each is a run of a session; one that continues another is the next run of it."""
+
+    def __init__(self, harness: LocalHarness, *, offered: Offered | None = None, most: int = MAX_LIVE) -> None:
+        self._harness = harness
+        self._offered = offered or Offered()
+        self._held = Held(self._forget, most=most)
+        self._leaving = False
+
+    def create(self, request: CreateResponse, principal: Principal) -> Run:
+        """Begin a response. Raises a `ComputerAgentError` for all that can be known before it runs."""
+        self._held.require_room()
+        previous: Run | None = None
+        if request.previous_response_id is not None:
+            previous = self._held.to_continue(request.previous_response_id, principal.id)
+        session_id = new_id("session") if previous is None else previous.session_id
+        opening, message = resolve(request, self._offered, session_id=session_id, principal=principal)
+        run = Run(request, owner=principal.id, session_id=session_id, previous=previous.id if previous else None)
+        if previous is not None:
+            previous.continued = True
+        self._held.add(run)
+
+        async def open_session() -> LocalSession:
+            return await self._harness.open(opening)
+
+        run.start(open_session, message)
+        return run
+
+    def find(self, response_id: str, principal: Principal) -> Run:
+        """A response of the caller's. Raises `NotFoundError`."""
+        return self._held.find(response_id, principal.id)
+
+    def forget(self, run: Run) -> None:
+        """Hold a finished response no more."""
+        self._held.drop(run)
+
+    async def until_done(self, run: Run, request: Request) -> bool:
+        """Wait for a response's end; True, with the response stopped, where the client has gone before."""
+        gone = asyncio.ensure_future(_gone(request))
+        done = asyncio.ensure_future(run.done.wait())
+        try:
+            await asyncio.wait({gone, done}, return_when=asyncio.FIRST_COMPLETED)
+            if run.done.is_set():
+                return False
+            await run.cancel()
+            return True
+        finally:
+            gone.cancel()
+            done.cancel()
+
+    async def leave(self) -> None:
+        """Stop what is under way: the server is about to end."""
+        await asyncio.gather(*(run.close() for run in self._held.live))
+
+    async def close(self) -> None:
+        """Stop and forget everything, computers included."""
+        await self._held.close()
+        await self._harness.close()
+        await self._offered.aclose()
+
+    async def _forget(self, session_id: str) -> None:
+        await self._harness.forget(session_id, transcript=True)
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
