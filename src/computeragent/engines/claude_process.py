@@ -6,7 +6,6 @@ import os
 import secrets
 import shlex
 import shutil
-import signal
 import sys
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from computeragent.engines import claude_launch
 from computeragent.engines.claude_gate import UNGATED
 from computeragent.errors import EngineUnavailableError
 from computeragent.logs import Logger
+from computeragent.processes import kill_marked
 from computeragent.protocol_types import EngineContext
 from computeragent.settings import home
 
@@ -53,7 +53,6 @@ _PROVIDERS = (
     "CLAUDE_CODE_USE_FOUNDRY",
 )
 _SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASS", "PWD", "CREDENTIAL", "AUTH", "HEADERS")
-_ROUNDS = 5
 _NO_SECRETS = frozenset({"PWD", "OLDPWD"})
 _log = Logger("engine.claude")
 
@@ -111,21 +110,7 @@ class ClaudeProcess:
 
     def kill(self) -> None:
         """End every process of this run that still lives, the CLI and whatever its tools started."""
-        for _ in range(_ROUNDS):  # a process may start another while we look
-            if not self._kill_once():
-                return
-
-    def _kill_once(self) -> int:
-        mark = f"{RUN_MARK}={self._mark}".encode()
-        killed = 0
-        for entry in Path("/proc").glob("[0-9]*/environ"):
-            try:
-                if mark in entry.read_bytes().split(b"\0"):
-                    os.kill(int(entry.parent.name), signal.SIGKILL)
-                    killed += 1
-            except (OSError, ValueError):
-                continue  # gone already, or not ours to see
-        return killed
+        kill_marked(RUN_MARK, self._mark)
 
 
 def find_cli(given: str | Path | None = None) -> str:

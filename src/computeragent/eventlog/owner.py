@@ -7,6 +7,8 @@ import secrets
 import socket
 from pathlib import Path
 
+from computeragent.processes import started
+
 _held: set[str] = set()
 
 
@@ -15,7 +17,7 @@ class Owner:
 
     def __init__(self) -> None:
         pid = os.getpid()
-        self._mark = f"{socket.gethostname()}|{_boot()}|{pid}|{_started(pid)}|{secrets.token_hex(4)}"
+        self._mark = f"{socket.gethostname()}|{_boot()}|{pid}|{started(pid)}|{secrets.token_hex(4)}"
         _held.add(self._mark)
 
     def __str__(self) -> str:
@@ -29,7 +31,7 @@ class Owner:
     def alive(mark: str) -> bool:
         """Whether the holder of a mark may still be writing. Holders on other hosts are taken to live."""
         try:
-            host, boot, pid_text, started, _ = mark.split("|")
+            host, boot, pid_text, began, _ = mark.split("|")
             pid = int(pid_text)
         except ValueError:
             return False
@@ -45,7 +47,7 @@ class Owner:
             return False
         except PermissionError:
             return True
-        return _started(pid) == started
+        return started(pid) == began
 
 
 def _boot() -> str:
@@ -53,16 +55,3 @@ def _boot() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     except OSError:
         return ""
-
-
-def _started(pid: int) -> str:
-    """The process's start time in clock ticks, so that a recycled pid is not mistaken for its predecessor.
-
-    Empty for a zombie: killed, and only not yet collected by its parent.
-    """
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
-    except OSError:
-        return ""
-    fields = stat.rpartition(")")[2].split()
-    return "" if fields[0] in "ZX" else fields[19]

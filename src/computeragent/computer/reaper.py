@@ -1,0 +1,113 @@
+"""Nothing of a computer outlives the process that opened it: marked processes, a private folder, and a keeper for both.
+
+A `Claim` is one computer's mark and folder. While it is held a keeper (`processes.py`) waits beside us: when the claim
+is let go, or our process is killed, the keeper ends every process with the mark and removes the folder. Should the
+keeper be killed as well, the next claim that anyone makes here sweeps up after both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import secrets
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+from computeragent.errors import ComputerError
+from computeragent.logs import Logger
+from computeragent.processes import keeper_command, kill_marked, machine, marks, started
+from computeragent.settings import home
+
+MARK = "COMPUTERAGENT_COMPUTER"
+"""The variable whose value tells which computer a process belongs to."""
+_END = 15.0
+_log = Logger("computer")
+
+
+class Claim:
+    """A mark for processes and a private folder (mode 0700). Made by `Claim.make`, ended by `release`."""
+
+    def __init__(self, mark: str, folder: Path, keeper: asyncio.subprocess.Process) -> None:
+        self.mark = mark
+        self.folder = folder
+        self._keeper: asyncio.subprocess.Process | None = keeper
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The variable that every process of this computer must be started with."""
+        return {MARK: self.mark}
+
+    @classmethod
+    async def make(cls) -> Claim:
+        """Sweep up after the dead, and claim a new mark. Raises `ComputerError`."""
+        await asyncio.to_thread(sweep)
+        try:
+            mark = f"{_here()}.{os.getpid()}.{started(os.getpid())}.{secrets.token_hex(6)}"
+            folder = _folders() / mark
+            folder.mkdir(mode=0o700)
+            keeper = await asyncio.create_subprocess_exec(
+                *keeper_command(MARK, mark, str(folder)),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.DEVNULL,
+                start_new_session=True,
+                cwd="/",
+                env={},
+            )
+        except OSError as error:
+            raise ComputerError(f"no computer can be kept here: {error}") from None
+        return cls(mark, folder, keeper)
+
+    async def release(self) -> None:
+        """End every process with the mark, and remove the folder. May be called again; cancelled, it still happens."""
+        keeper, self._keeper = self._keeper, None
+        if keeper is None:
+            return
+        assert keeper.stdin is not None
+        keeper.stdin.close()
+        try:
+            async with asyncio.timeout(_END):
+                code = await keeper.wait()
+        except TimeoutError:
+            code = -1
+            with suppress(ProcessLookupError):
+                keeper.kill()
+            await keeper.wait()
+        if code != 0:  # it was killed, or found something that would not die
+            await asyncio.to_thread(_clean, self.mark, self.folder)
+
+
+def sweep() -> None:
+    """End the processes and remove the folders of computers whose owners, and whose keepers, are dead. Blocks."""
+    here = _here()
+    for mark in set(marks(MARK).values()):
+        if _abandoned(mark, here):
+            _log.warn("left_behind", mark=mark)
+            _clean(mark, _folders() / mark)
+    for folder in _folders().iterdir():
+        if _abandoned(folder.name, here):
+            _clean(folder.name, folder)
+
+
+def _clean(mark: str, folder: Path) -> None:
+    if not kill_marked(MARK, mark):
+        _log.error("does_not_end", mark=mark)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _abandoned(mark: str, here: str) -> bool:
+    """Whether the process that made a mark is gone. Marks from other machines and containers are none of ours."""
+    parts = mark.split(".")
+    if len(parts) != 4 or parts[0] != here or not parts[1].isdigit():
+        return False
+    return started(int(parts[1])) != parts[2]
+
+
+def _here() -> str:
+    return hashlib.sha256(machine().encode()).hexdigest()[:12]
+
+
+def _folders() -> Path:
+    return home("work", "computers")
