@@ -264,3 +264,21 @@ class HasPages(Protocol):
     async def back(self) -> None:
         """Go back in the history."""
         ...
+
+
+@runtime_checkable
+class HasNotices(Protocol):
+    """Notes what happens that no screenshot shows: a dialog that was answered, a tab that opened."""
+
+    def take_notices(self) -> list[str]:
+        """What was noted since it was last asked; a model should be told."""
+        ...
+
+
+@runtime_checkable
+class Killable(Protocol):
+    """Has processes here that can be ended without an event loop."""
+
+    def kill(self) -> None:
+        """End them at once, from any thread; `close` does it in peace."""
+        ...

@@ -1,0 +1,52 @@
+"""Chromium as Playwright starts it: which program, with which flags, in which environment."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from computeragent.computer.chromium import NAMES, QUIET
+from computeragent.errors import ComputerError
+from computeragent.settings import setting
+
+_INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "XAUTHORITY")
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY")
+
+FLAGS = (*QUIET, "--test-type")
+"""`--test-type`: no bar that says which flags are set."""
+
+
+def find_chromium(given: str | None = None) -> str | None:
+    """The program: the one given, `COMPUTERAGENT_CHROMIUM`, the first on PATH; None when Playwright's own must do.
+
+    Raises `ComputerError` when one is named and not there.
+    """
+    named = setting("chromium", given)
+    if named is None:
+        return next((found for name in NAMES if (found := shutil.which(name))), None)
+    found = shutil.which(str(Path(named).expanduser()))
+    if found is None:
+        raise ComputerError(f"the browser {named!r} is no program", hint="Mend or unset COMPUTERAGENT_CHROMIUM.")
+    return found
+
+
+def not_found() -> ComputerError:
+    """What to say when there is no Chromium at all."""
+    return ComputerError(
+        "no Chromium was found",
+        hint="Install it (`apt-get install chromium`, or `playwright install chromium`), or name the program in "
+        "COMPUTERAGENT_CHROMIUM.",
+    )
+
+
+def environment(home: Path, *, display: str | None) -> dict[str, str]:
+    """What Chromium gets of its host: nothing that a page, or a program that it starts, might tell on."""
+    names = [*_INHERITED, *_PROXIES, *(name.lower() for name in _PROXIES)]
+    env = {name: os.environ[name] for name in names if name in os.environ}
+    return env | {"HOME": str(home), "XDG_RUNTIME_DIR": str(home)} | ({"DISPLAY": display} if display else {})
+
+
+def may_use_sandbox() -> bool:
+    """Chromium's own sandbox does not start for root."""
+    return os.geteuid() != 0
