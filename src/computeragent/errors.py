@@ -470,6 +470,13 @@ class PeerMessageError(PeerError):
     status = 400
 
 
+class UnknownPriceError(ComputerAgentError):
+    """A run has a budget, but nobody knows what its model costs."""
+
+    code = "UNKNOWN_PRICE"
+    status = 400
+
+
 class ScriptError(ComputerAgentError):
     """A script of the scripted engine or of the model simulator is wrong."""
 
