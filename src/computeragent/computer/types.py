@@ -282,3 +282,20 @@ class Killable(Protocol):
     def kill(self) -> None:
         """End them at once, from any thread; `close` does it in peace."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Glimpse:
+    """A picture for people who watch: a JPEG, with the pointer where that can be, and what tells it from another."""
+
+    jpeg: bytes = field(repr=False)
+    digest: bytes
+
+
+@runtime_checkable
+class HasGlimpses(Protocol):
+    """Shows its screen at little cost, many times a second."""
+
+    async def glimpse(self, known: bytes = b"", *, quality: int = 80) -> Glimpse | None:
+        """What the screen shows now; None while it is what the digest `known` was of."""
+        ...

@@ -113,13 +113,13 @@ class Gate:
             await self._app(scope, receive, send)
             return
         headers = {name.lower(): value for name, value in scope["headers"]}
-        if self._hosts and _host(headers.get(b"host", b"")) not in self._hosts:
+        if self._hosts and host_name(headers.get(b"host", b"")) not in self._hosts:
             error: Any = ForbiddenHostError("this host name is not served here", hint="Use --allowed-host to allow it.")
             await respond(error)(scope, receive, send)
             return
         if self._hosts and b"origin" in headers and not _is_bearer(headers.get(b"authorization", b"")):
             origin = headers[b"origin"].partition(b"://")[2]  # of `null`, nothing
-            if _host(origin) not in self._hosts:
+            if host_name(origin) not in self._hosts:
                 error = ForbiddenHostError(
                     "pages of this origin may not ask here", hint="Use --allowed-host, or a token."
                 )
@@ -140,7 +140,7 @@ class Gate:
         await self._app(scope, receive, send)
 
 
-def _host(value: bytes) -> str:
+def host_name(value: bytes) -> str:
     """The name in a Host header, without the port."""
     text = value.decode("latin-1").lower()
     if text.startswith("["):
