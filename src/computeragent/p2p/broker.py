@@ -11,7 +11,7 @@ import hmac
 import importlib
 import socket
 import time
-from collections.abc import AsyncIterator, Generator, Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -76,7 +76,7 @@ def create_broker(options: BrokerOptions | None = None) -> Any:
 @asynccontextmanager
 async def open_broker(
     host: str = "127.0.0.1", port: int = PORT, options: BrokerOptions | None = None
-) -> AsyncIterator[int]:
+) -> AsyncGenerator[int]:
     """Serve a broker while the block runs; its port, which is any free one for 0.
 
     Raises `PeerError` when the address is taken, `MissingExtraError` without the ``[p2p]`` and ``[server]`` extras.

@@ -10,7 +10,7 @@ import importlib
 import ipaddress
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from computeragent.errors import MissingExtraError, PeerError, ValidationError
 from computeragent.p2p.options import Exposure, PeerOptions
@@ -69,8 +69,9 @@ def _is_within(address: str, exposure: Exposure) -> bool:
 
 def description(given: Any, kind: str, exposure: Exposure) -> Any:
     """A session description that a peer sent, without the candidates that are out of reach. Raises `PeerError`."""
-    text = given.get("sdp") if isinstance(given, dict) else None
-    if not isinstance(text, str) or given.get("type") != kind:
+    fields = cast("dict[str, Any]", given) if isinstance(given, dict) else {}
+    text = fields.get("sdp")
+    if not isinstance(text, str) or fields.get("type") != kind:
         raise PeerError(f"a peer sent a malformed {kind}")
     lines = text.splitlines()
     if any(line.startswith(_OTHER_MEDIA) for line in lines):
@@ -85,10 +86,11 @@ def description(given: Any, kind: str, exposure: Exposure) -> Any:
 
 def candidate(given: Any, exposure: Exposure) -> Any:
     """A candidate that a peer sent, or None for one that is out of reach. Raises `PeerError`."""
-    if not isinstance(given, dict) or not isinstance(given.get("candidate"), str):  # pyright: ignore[reportUnknownMemberType]
+    fields = cast("dict[str, Any]", given) if isinstance(given, dict) else {}
+    text = fields.get("candidate")
+    if not isinstance(text, str):
         raise PeerError("a peer sent a malformed candidate")
-    fields: dict[str, Any] = given  # pyright: ignore[reportUnknownVariableType]
-    line = fields["candidate"].removeprefix("candidate:")
+    line = text.removeprefix("candidate:")
     if not line or not is_in_reach(line, exposure):
         return None
     try:

@@ -106,8 +106,8 @@ class Peer:
         """A connection to the peer of an id. It is being made: `opened()` waits for it, and so does `send`.
 
         `reliable` keeps the order of messages; unlike in JavaScript it is the default. `metadata` is JSON that the
-        other side sees with the offer, such as ``{"secret": …}``. Raises `ValidationError` for an id or a serialization that
-        is not valid, `PeerError` when this peer is not started.
+        other side sees with the offer, such as ``{"secret": …}``. Raises `ValidationError` for an id or a serialization
+        that is not valid, `PeerError` when this peer is not started.
         """
         if self._state != "started":
             raise PeerError("this peer is not started, or closed", hint="await peer.start()")

@@ -45,8 +45,8 @@ async def serve(
     """Answer the requests of everybody who connects to a started peer, until it is closed or this is cancelled.
 
     `handler` gets the body of a request; it returns the body of its reply, or an async iterator of events, each of
-    which becomes a message. What it raises is told as ``{"success": false, "error", "code", "model"}``. It is cancelled when
-    the other peer leaves. With `welcome` a connection begins with a message of type ``welcome`` that names the
+    which becomes a message. What it raises is told as ``{"success": false, "error", "code", "model"}``. It is
+    cancelled when the other peer leaves. With `welcome` a connection begins with a message of type ``welcome`` that names the
     `endpoints`. A connection has `max_requests` under way at most; more are refused.
     """
     async with asyncio.TaskGroup() as group:
