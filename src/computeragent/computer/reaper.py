@@ -12,16 +12,17 @@ import hashlib
 import os
 import secrets
 import shutil
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
 from computeragent.errors import ComputerError
 from computeragent.logs import Logger
 from computeragent.processes import keeper_command, kill_marked, machine, marks, started
-from computeragent.settings import home
 
 MARK = "COMPUTERAGENT_COMPUTER"
 """The variable whose value tells which computer a process belongs to."""
+_PREFIX = "cac-"
 _END = 15.0
 _log = Logger("computer")
 
@@ -44,8 +45,8 @@ class Claim:
         """Sweep up after the dead, and claim a new mark. Raises `ComputerError`."""
         await asyncio.to_thread(sweep)
         try:
-            mark = f"{_here()}.{os.getpid()}.{started(os.getpid())}.{secrets.token_hex(6)}"
-            folder = _folders() / mark
+            mark = f"{_here()}.{os.getpid()}.{started(os.getpid())}.{secrets.token_hex(4)}"
+            folder = _folder(mark)
             folder.mkdir(mode=0o700)
             keeper = await asyncio.create_subprocess_exec(
                 *keeper_command(MARK, mark, str(folder)),
@@ -85,10 +86,11 @@ def sweep() -> None:
     for mark in set(marks(MARK).values()):
         if _abandoned(mark, here):
             _log.warn("left_behind", mark=mark)
-            _clean(mark, _folders() / mark)
-    for folder in _folders().iterdir():
-        if _abandoned(folder.name, here):
-            _clean(folder.name, folder)
+            _clean(mark, _folder(mark))
+    for folder in _folder("").parent.glob(f"{_PREFIX}*"):
+        mark = folder.name.removeprefix(_PREFIX)
+        if _abandoned(mark, here) and folder.lstat().st_uid == os.geteuid():
+            _clean(mark, folder)
 
 
 def _clean(mark: str, folder: Path) -> None:
@@ -106,8 +108,9 @@ def _abandoned(mark: str, here: str) -> bool:
 
 
 def _here() -> str:
-    return hashlib.sha256(machine().encode()).hexdigest()[:12]
+    return hashlib.sha256(machine().encode()).hexdigest()[:8]
 
 
-def _folders() -> Path:
-    return home("work", "computers")
+def _folder(mark: str) -> Path:
+    """In the folder for temporary files: programs make sockets in it, whose paths must not be long."""
+    return Path(tempfile.gettempdir(), f"{_PREFIX}{mark}")

@@ -1,0 +1,89 @@
+"""What a display shows: grabbed through shared memory in its own thread, encoded there, watched until it is still."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import mss
+from mss import ScreenShotError
+
+from computeragent.computer.types import Screenshot, Size
+from computeragent.computer.x11.png import encode
+from computeragent.computer.x11.worker import Worker
+from computeragent.errors import ComputerError
+
+T = TypeVar("T")
+_PATIENCE = 10.0
+_LOOK = 0.016
+_ANSWER = 0.25
+"""Seconds that a screen has to begin to answer an action."""
+_STILL = 0.12
+"""Seconds without a change after which it has answered."""
+
+
+class Screen:
+    """One display's pixels. mss keeps its connection and memory to one thread, so there is one."""
+
+    def __init__(self, display: str) -> None:
+        self._display = display
+        self._worker = Worker(f"screen-{display}")
+        self._mss: mss.MSS | None = None
+        self.size = Size(0, 0)
+
+    @classmethod
+    async def open(cls, display: str) -> Screen:
+        """Connect. Raises `ComputerError`."""
+        screen = cls(display)
+        try:
+            screen.size = await screen._run(screen._connect)
+        except BaseException:
+            screen.close()
+            raise
+        return screen
+
+    async def screenshot(self) -> Screenshot:
+        """The screen as a PNG."""
+        return Screenshot(await self._run(self._encoded), self.size)
+
+    async def settle(self, timeout: float) -> None:
+        """Wait until nothing has changed for a while, or `timeout` seconds are over."""
+        end = time.monotonic() + timeout
+        last = await self._run(self._grab)
+        changed, patience = time.monotonic(), _ANSWER
+        while (now := time.monotonic()) < end and now - changed < patience:
+            await asyncio.sleep(_LOOK)
+            frame = await self._run(self._grab)
+            if frame != last:
+                last, changed, patience = frame, time.monotonic(), _STILL
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._worker.stop(self._disconnect)
+
+    async def _run(self, job: Callable[[], T]) -> T:
+        try:
+            return await self._worker.run(job, _PATIENCE)
+        except TimeoutError:
+            raise ComputerError(f"display {self._display} does not answer", hint="Its X server hangs.") from None
+        except (ScreenShotError, OSError) as error:
+            raise ComputerError(f"display {self._display} shows nothing: {error}") from None
+
+    def _connect(self) -> Size:
+        self._mss = mss.MSS(display=self._display)
+        screen = self._mss.monitors[0]
+        return Size(screen["width"], screen["height"])
+
+    def _grab(self) -> bytearray:
+        assert self._mss is not None
+        area = {"left": 0, "top": 0, "width": self.size.width, "height": self.size.height}
+        return self._mss.grab(area).raw
+
+    def _encoded(self) -> bytes:
+        return encode(self._grab(), *self.size)
+
+    def _disconnect(self) -> None:
+        if self._mss is not None:
+            self._mss.close()
