@@ -7,6 +7,7 @@ from computeragent.dialects import (
     Message,
     ModelRequest,
     ModelResponse,
+    Opaque,
     OutputFormat,
     Text,
     Thinking,
@@ -142,4 +143,83 @@ openai_responses = st.builds(
     st.lists(st.builds(Thinking, words), max_size=1),
     _text_then_calls,
     st.builds(Usage, input_tokens=counts, output_tokens=counts, cache_read_tokens=counts, reasoning_tokens=counts),
+)
+
+_ids = st.builds(lambda word: {"id": f"fc_{word}"}, words)
+_messages = st.builds(lambda word: {"message": {"id": f"msg_{word}"}}, words)
+_response_texts = st.builds(Text, words, _messages)
+_response_calls = st.builds(ToolCall, id=words, name=names, input=objects, extra=_ids)
+_custom_calls = st.builds(
+    lambda call_id, text: ToolCall(
+        id=call_id, name="grammar", input={"input": text}, extra={"type": "custom_tool_call", "id": "ctc_1"}
+    ),
+    words,
+    words,
+)
+_actions = st.sampled_from(
+    [{"action": {"type": "click", "x": 1, "y": 2, "button": "left"}}, {"actions": [{"type": "screenshot"}]}]
+)
+_checks = st.sampled_from([[], [{"id": "sc_1", "code": "malicious_instructions", "message": "Is this wanted?"}]])
+_computer_calls = st.builds(
+    lambda call_id, value, checks: ToolCall(
+        id=call_id,
+        name="computer",
+        input=value,
+        extra={"type": "computer_call", "id": "cu_1", "status": "completed", "pending_safety_checks": checks},
+    ),
+    words,
+    _actions,
+    _checks,
+)
+_reasoning = st.builds(lambda text, proof: Thinking(text, proof, False, {"id": "rs_1"}), words, st.none() | words)
+_searches = st.just(Opaque("web_search_call", {"type": "web_search_call", "id": "ws_1", "status": "completed"}))
+_screens = st.builds(
+    lambda call_id, data, checks: ToolResult(
+        call_id=call_id,
+        content=(Media(kind="image", media_type="image/png", data=data),),
+        extra={"type": "computer_call_output", "acknowledged_safety_checks": checks},
+    ),
+    words,
+    st.just("iVBORw0KGgo="),
+    _checks,
+)
+_answers = parts(_response_texts, _response_calls, _custom_calls, _computer_calls, _reasoning, _searches, min_size=1)
+_exchanges = st.builds(
+    lambda user, answer, results: (Message("user", user), Message("assistant", answer), Message("user", results)),
+    parts(texts, images, linked_images),
+    _answers,
+    parts(results(texts, st.just(False)), _screens),
+)
+responses_requests = st.builds(
+    ModelRequest,
+    dialect=st.just("openai_responses"),
+    messages=st.lists(_exchanges, max_size=2).map(lambda found: tuple(each for three in found for each in three)),
+    system=parts(texts, min_size=0),
+    parallel_tool_calls=st.none() | st.booleans(),
+    output_format=st.sampled_from([None, OutputFormat(), OutputFormat(schema={"type": "object"}, name="answer")]),
+    **{name: value for name, value in settings.items() if name != "stop_sequences"},
+)
+
+
+def _reason(content):
+    return "tool_use" if any(isinstance(part, ToolCall) for part in content) else "end_turn"
+
+
+responses_responses = st.builds(
+    lambda content, limited, **rest: ModelResponse(
+        content=content, stop_reason="max_tokens" if limited else _reason(content), **rest
+    ),
+    parts(_response_texts, _response_calls, _custom_calls, _computer_calls, _reasoning, _searches, min_size=0),
+    st.booleans(),
+    id=words,
+    model=names,
+    usage=st.builds(
+        Usage,
+        input_tokens=counts,
+        output_tokens=counts,
+        cache_read_tokens=counts,
+        cache_write_tokens=counts,
+        reasoning_tokens=counts,
+    ),
+    dialect=st.just("openai_responses"),
 )

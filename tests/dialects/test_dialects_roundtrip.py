@@ -23,6 +23,7 @@ from computeragent.dialects import (
     bedrock,
     build_stream,
     openai_chat,
+    openai_responses,
     parse_stream,
     response_events,
 )
@@ -43,6 +44,12 @@ def test_an_openai_request_reads_back_as_it_was_written(request):
     assert openai_chat.parse_request(to_json(openai_chat.build_request(request))) == request
 
 
+@given(strategies.responses_requests)
+@quick
+def test_a_responses_request_reads_back_as_it_was_written(request):
+    assert openai_responses.parse_request(to_json(openai_responses.build_request(request))) == request
+
+
 @given(strategies.anthropic_requests)
 @quick
 def test_a_bedrock_request_reads_back_as_it_was_written(request):
@@ -61,6 +68,20 @@ def test_an_anthropic_response_reads_back_as_it_was_written(response):
 @quick
 def test_an_openai_response_reads_back_as_it_was_written(response):
     assert openai_chat.parse_response(to_json(openai_chat.build_response(response))) == response
+
+
+@given(strategies.responses_responses)
+@quick
+def test_a_responses_response_reads_back_as_it_was_written(response):
+    assert openai_responses.parse_response(to_json(openai_responses.build_response(response))) == response
+
+
+@given(strategies.responses_responses, st.none() | st.integers(1, 7), st.integers(1, 50))
+@quick
+def test_a_responses_stream_spells_the_same_response_however_it_is_cut(response, chunk_size, cut):
+    data = b"".join(build_stream(openai_responses, response_events(response, chunk_size)))
+    pieces = [data[start : start + cut] for start in range(0, len(data), cut)]
+    assert assemble(parse_stream(openai_responses, pieces)) == response
 
 
 @given(strategies.anthropic_responses, st.none() | st.integers(1, 7), st.integers(1, 50))

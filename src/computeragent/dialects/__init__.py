@@ -1,6 +1,6 @@
 """Every model wire once, as pure functions between the wire and one neutral model. No I/O."""
 
-from computeragent.dialects import anthropic, bedrock, openai_chat
+from computeragent.dialects import anthropic, bedrock, openai_chat, openai_responses
 from computeragent.dialects.events import (
     Ended,
     Failed,
@@ -48,7 +48,11 @@ from computeragent.dialects.protocol import (
 from computeragent.dialects.streams import ResponseAssembler, assemble, response_events
 from computeragent.dialects.tokens import estimate_output_tokens, estimate_request_tokens
 
-DIALECTS: dict[str, Dialect] = {anthropic.NAME: anthropic, openai_chat.NAME: openai_chat}
+DIALECTS: dict[str, Dialect] = {
+    anthropic.NAME: anthropic,
+    openai_chat.NAME: openai_chat,
+    openai_responses.NAME: openai_responses,
+}
 """The dialects by name."""
 
 __all__ = [
@@ -96,6 +100,7 @@ __all__ = [
     "estimate_output_tokens",
     "estimate_request_tokens",
     "openai_chat",
+    "openai_responses",
     "parse_stream",
     "response_events",
     "text_of",

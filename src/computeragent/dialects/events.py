@@ -62,7 +62,7 @@ class InputDelta(Struct, frozen=True, tag_field="event", tag="input_delta"):
 
 
 class OtherDelta(Struct, frozen=True, tag_field="event", tag="other_delta"):
-    """A delta that only one dialect knows (citations), kept whole."""
+    """A delta that only one dialect knows (citations), kept whole; its object `extra` is added to that of the part."""
 
     index: int
     data: dict[str, Any]

@@ -69,9 +69,10 @@ class ResponseAssembler:
     @property
     def response(self) -> ModelResponse:
         """The response as far as it has come."""
-        return replace(self._response, content=tuple(self._part(index) for index in sorted(self._parts)))
+        return replace(self._response, content=tuple(self.part(index) for index in sorted(self._parts)))
 
-    def _part(self, index: int) -> Part:
+    def part(self, index: int) -> Part:
+        """One part as far as it has come."""
         part = self._parts[index]
         more = "".join(self._texts.get(index, ()))
         if isinstance(part, (Text, Thinking)):
@@ -94,6 +95,10 @@ class ResponseAssembler:
             earlier = cast("list[Any]", part.extra.get("citations") or [])
             citations = [*earlier, event.data["citation"]]
             self._parts[event.index] = replace(part, extra={**part.extra, "citations": citations})
+        extra: Any = event.data.get("extra")
+        if isinstance(extra, dict) and isinstance(part, (Text, Thinking, ToolCall)):
+            more = cast("dict[str, Any]", extra)
+            self._parts[event.index] = replace(part, extra={**part.extra, **more})
 
     def _stop(self, event: Stopped) -> None:
         old = self._response

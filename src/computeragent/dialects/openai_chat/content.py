@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
+from computeragent.dialects.data_urls import split_data_url, url_of
 from computeragent.dialects.fields import Fields, absent_if_none
 from computeragent.dialects.model import Media, Message, Opaque, Part, Text, Thinking, ToolCall, ToolResult, text_of
 from computeragent.dialects.streams import arguments_text, with_arguments
 from computeragent.errors import ValidationError
 
 NAME = "openai_chat"
-
-_DATA_URL = re.compile(r"data:([^;,]*);base64,(.*)", re.DOTALL)
 
 
 def parse_content(value: Any, path: str) -> tuple[Part, ...]:
@@ -39,7 +37,7 @@ def _parse_part(value: Any, path: str) -> Part:
         case "image_url" if inner is not None:
             url = inner.string("url")
             rest = {**part.rest(), **absent_if_none(detail=inner.optional_string("detail"))}
-            media_type, data = _split_data_url(url)
+            media_type, data = split_data_url(url)
             return Media(
                 kind="image", media_type=media_type, data=data, url=None if data is not None else url, extra=rest
             )
@@ -47,18 +45,13 @@ def _parse_part(value: Any, path: str) -> Part:
             media_type = f"audio/{inner.string('format')}"
             return Media(kind="audio", media_type=media_type, data=inner.string("data"), extra=part.rest())
         case "file" if inner is not None:
-            media_type, data = _split_data_url(inner.optional_string("file_data") or "")
+            media_type, data = split_data_url(inner.optional_string("file_data") or "")
             file_id, title = inner.optional_string("file_id"), inner.optional_string("filename")
             return Media(
                 kind="document", media_type=media_type, data=data, file_id=file_id, title=title, extra=part.rest()
             )
         case _:
             return Opaque(kind, part.whole())
-
-
-def _split_data_url(url: str) -> tuple[str | None, str | None]:
-    match = _DATA_URL.fullmatch(url)
-    return (match[1] or None, match[2]) if match else (None, None)
 
 
 def parse_assistant(fields: Fields) -> tuple[Part, ...]:
@@ -150,7 +143,7 @@ def _build_part(part: Part, *, own: bool) -> dict[str, Any] | None:
             return {"type": "text", "text": f"{part.title}\n\n{text}" if part.title else text}
         case Media(kind="image"):
             detail = absent_if_none(detail=extra.get("detail"))
-            return {"type": "image_url", "image_url": {"url": _url(part, "image/png"), **detail}}
+            return {"type": "image_url", "image_url": {"url": url_of(part, "image/png"), **detail}}
         case Media(kind="audio"):
             sound = {"data": part.data or "", "format": (part.media_type or "audio/wav").rpartition("/")[2]}
             return {"type": "input_audio", "input_audio": sound, **extra}
@@ -167,13 +160,5 @@ def _build_part(part: Part, *, own: bool) -> dict[str, Any] | None:
 def _build_file(part: Media) -> dict[str, Any]:
     if part.url is not None:
         raise ValidationError("OpenAI Chat Completions cannot carry a document by URL")
-    data = None if part.data is None else _url(part, "application/pdf")
+    data = None if part.data is None else url_of(part, "application/pdf")
     return absent_if_none(file_data=data, file_id=part.file_id, filename=part.title)
-
-
-def _url(part: Media, fallback: str) -> str:
-    if part.data is not None:
-        return f"data:{part.media_type or fallback};base64,{part.data}"
-    if part.url is None:
-        raise ValidationError(f"OpenAI Chat Completions cannot carry an {part.kind} by file id")
-    return part.url

@@ -173,7 +173,7 @@ def build_request(request: ModelRequest) -> dict[str, Any]:
         top_p=request.top_p,
         seed=request.seed,
         stop=list(request.stop_sequences) or None,
-        reasoning_effort=request.effort or _effort(request.thinking),
+        reasoning_effort=request.effort or effort_of(request.thinking),
         user=request.user,
         response_format=_build_format(request.output_format, own=own),
         stream=request.stream or None,
@@ -212,7 +212,8 @@ def _build_format(shape: OutputFormat | None, *, own: bool) -> dict[str, Any] | 
     return {"type": "json_schema", "json_schema": inner}
 
 
-def _effort(thinking: ThinkingConfig | None) -> str | None:
+def effort_of(thinking: ThinkingConfig | None) -> str | None:
+    """The effort that is nearest to a thinking budget; None where there is no budget."""
     if thinking is None or thinking.mode != "enabled" or thinking.budget_tokens is None:
         return None
     return "low" if thinking.budget_tokens < 4_096 else "medium" if thinking.budget_tokens < 16_384 else "high"
