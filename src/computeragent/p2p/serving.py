@@ -46,8 +46,8 @@ async def serve(
 
     `handler` gets the body of a request; it returns the body of its reply, or an async iterator of events, each of
     which becomes a message. What it raises is told as ``{"success": false, "error", "code", "model"}``. It is
-    cancelled when the other peer leaves. With `welcome` a connection begins with a message of type ``welcome`` that names the
-    `endpoints`. A connection has `max_requests` under way at most; more are refused.
+    cancelled when the other peer leaves. With `welcome` a connection begins with a message of type ``welcome`` that
+    names the `endpoints`. A connection has `max_requests` under way at most; more are refused.
     """
     async with asyncio.TaskGroup() as group:
         async for connection in peer.connections():
