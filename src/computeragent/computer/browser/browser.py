@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
@@ -13,7 +14,7 @@ from computeragent.computer.browser import keyboard, program
 from computeragent.computer.browser.pages import Answer, Pages
 from computeragent.computer.browser.quiet import until_quiet
 from computeragent.computer.reaper import MARK, Claim
-from computeragent.computer.types import Button, Point, Screenshot, Size
+from computeragent.computer.types import Button, Glimpse, Point, Screenshot, Size
 from computeragent.errors import ComputerActionError, ComputerError, MissingExtraError
 from computeragent.logs import Logger
 from computeragent.processes import kill_marked
@@ -28,7 +29,7 @@ START = 30.0
 _ANSWER = 10.0  # what a page may take to answer one action
 _PER_KEY = 0.05
 _LOAD = 20.0
-_PNG = {"format": "png", "optimizeForSpeed": True}
+_PNG: dict[str, Any] = {"format": "png", "optimizeForSpeed": True}
 _SCHEMES = ("http", "https", "about", "data")
 _log = Logger("computer.browser")
 
@@ -125,6 +126,13 @@ class BrowserComputer:
             page = await self._pages.active()  # a tab that opened with a size of its own
             await page.set_viewport_size({"width": self._size.width, "height": self._size.height})
         raise ComputerError("the page does not take the size of the screen")
+
+    async def glimpse(self, known: bytes = b"", *, quality: int = 80) -> Glimpse | None:
+        """What the page shows now, as JPEG; None while it is what `known` was of."""
+        form = {"format": "jpeg", "quality": quality, "optimizeForSpeed": True}
+        jpeg = await self._do("take a screenshot", lambda: self._capture(form))
+        digest = hashlib.sha256(jpeg).digest()
+        return None if digest == known else Glimpse(jpeg, digest)
 
     async def settle(self, timeout: float = 3.0) -> None:
         """Wait until the page draws and loads nothing more."""
@@ -315,9 +323,9 @@ class BrowserComputer:
 
     # ── How everything is asked of it ──
 
-    async def _capture(self) -> bytes:
+    async def _capture(self, form: dict[str, Any] = _PNG) -> bytes:
         session = await self._pages.session(await self._pages.active())
-        return base64.b64decode((await session.send("Page.captureScreenshot", _PNG))["data"])
+        return base64.b64decode((await session.send("Page.captureScreenshot", form))["data"])
 
     async def _act(self, what: str, act: Callable[[Page], Awaitable[Any]], seconds: float = _ANSWER) -> None:
         async def on_active() -> None:

@@ -18,6 +18,7 @@ from computeragent.computer.types import (
     CommandResult,
     DirectoryEntry,
     Environment,
+    Glimpse,
     Point,
     Screenshot,
     Size,
@@ -112,6 +113,10 @@ class X11Computer:
     async def screenshot(self) -> Screenshot:
         """What the screen shows now, as PNG, without the pointer."""
         return await self._screen.screenshot()
+
+    async def glimpse(self, known: bytes = b"", *, quality: int = 80) -> Glimpse | None:
+        """What the screen shows now, as JPEG, with the pointer; None while it is what `known` was of."""
+        return await self._screen.glimpse(known, quality)
 
     async def settle(self, timeout: float = 3.0) -> None:
         """Wait until the screen stands still, or `timeout` seconds are over."""

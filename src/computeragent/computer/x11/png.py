@@ -1,7 +1,8 @@
-"""PNG, written for speed: a screen is sent once and thrown away."""
+"""Pictures, written for speed: a screen is sent once and thrown away."""
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 
@@ -20,6 +21,13 @@ def encode(pixels: bytes | bytearray, width: int, height: int) -> bytes:
     return b"".join(
         [b"\x89PNG\r\n\x1a\n", _chunk(b"IHDR", header), _chunk(b"IDAT", zlib.compress(rows, 1)), _chunk(b"IEND", b"")]
     )
+
+
+def encode_jpeg(pixels: bytes | bytearray, width: int, height: int, quality: int) -> bytes:
+    """The same pixels as a JPEG."""
+    out = io.BytesIO()
+    Image.frombuffer("RGB", (width, height), pixels, "raw", "BGRX", 0, 1).save(out, "JPEG", quality=quality)
+    return out.getvalue()
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+import zlib
 from collections.abc import Callable
 from typing import TypeVar
 
 import mss
 from mss import ScreenShotError
 
-from computeragent.computer.types import Screenshot, Size
-from computeragent.computer.x11.png import encode
+from computeragent.computer.types import Glimpse, Screenshot, Size
+from computeragent.computer.x11.png import encode, encode_jpeg
 from computeragent.computer.x11.worker import Worker
 from computeragent.errors import ComputerError
 
@@ -31,6 +32,7 @@ class Screen:
         self._display = display
         self._worker = Worker(f"screen-{display}")
         self._mss: mss.MSS | None = None
+        self._with_pointer: mss.MSS | None = None
         self.size = Size(0, 0)
 
     @classmethod
@@ -47,6 +49,10 @@ class Screen:
     async def screenshot(self) -> Screenshot:
         """The screen as a PNG."""
         return Screenshot(await self._run(self._encoded), self.size)
+
+    async def glimpse(self, known: bytes, quality: int) -> Glimpse | None:
+        """The screen as a JPEG, with the pointer; None while it is what `known` was of."""
+        return await self._run(lambda: self._watched(known, quality))
 
     async def settle(self, timeout: float) -> None:
         """Wait until nothing has changed for a while, or `timeout` seconds are over."""
@@ -78,12 +84,23 @@ class Screen:
 
     def _grab(self) -> bytearray:
         assert self._mss is not None
-        area = {"left": 0, "top": 0, "width": self.size.width, "height": self.size.height}
-        return self._mss.grab(area).raw
+        return self._mss.grab(self._area).raw
+
+    @property
+    def _area(self) -> dict[str, int]:
+        return {"left": 0, "top": 0, "width": self.size.width, "height": self.size.height}
+
+    def _watched(self, known: bytes, quality: int) -> Glimpse | None:
+        if self._with_pointer is None:
+            self._with_pointer = mss.MSS(display=self._display, with_cursor=True)
+        pixels = self._with_pointer.grab(self._area).raw
+        digest = zlib.crc32(pixels).to_bytes(4)
+        return None if digest == known else Glimpse(encode_jpeg(pixels, *self.size, quality), digest)
 
     def _encoded(self) -> bytes:
         return encode(self._grab(), *self.size)
 
     def _disconnect(self) -> None:
-        if self._mss is not None:
-            self._mss.close()
+        for each in (self._mss, self._with_pointer):
+            if each is not None:
+                each.close()
