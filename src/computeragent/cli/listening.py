@@ -36,8 +36,16 @@ def bracketed(host: str) -> str:
 
 def serve_app(app: Starlette, listener: socket.socket) -> None:
     """Serve until a signal comes."""
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=10)
-    _Server(config).run(sockets=[listener])
+    _server(app).run(sockets=[listener])
+
+
+async def serve_in_loop(app: Starlette, listener: socket.socket, **settings: Any) -> None:
+    """The same in a loop that runs already; `settings` are uvicorn's."""
+    await _server(app, **settings).serve(sockets=[listener])
+
+
+def _server(app: Starlette, **settings: Any) -> _Server:
+    return _Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=10, **settings))
 
 
 class _Server(uvicorn.Server):
