@@ -8,8 +8,8 @@ import sys
 from datetime import datetime
 
 from computeragent.errors import ValidationError
+from computeragent.models.script.rules import Script
 from computeragent.testing.models import ModelSimulator, RecordedRequest, load_script
-from computeragent.testing.models.script import Script
 
 _SHOWN = 80
 

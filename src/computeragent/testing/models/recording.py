@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from computeragent.dialects.model import Message, ModelRequest, Part, Text, ToolResult
+from computeragent.models.script.matching import last_typed_text
 from computeragent.testing.models.http import HttpRequest
-from computeragent.testing.models.matching import last_typed_text
 from computeragent.wire.encoding import from_json
 
 

@@ -15,21 +15,17 @@ import anyio.from_thread
 
 from computeragent.dialects import anthropic, openai_chat
 from computeragent.dialects.events import Failed, ModelEvent, Ping, Started
-from computeragent.dialects.model import ModelError, ModelRequest, ModelResponse
-from computeragent.dialects.retry import kind_of_status
+from computeragent.dialects.model import ModelError, ModelRequest
 from computeragent.dialects.streams import response_events
 from computeragent.dialects.tokens import estimate_request_tokens
 from computeragent.errors import UnsupportedRuntimeError, ValidationError
+from computeragent.models.script.loading import load_script
+from computeragent.models.script.playing import Performance, Player
+from computeragent.models.script.rules import Script
 from computeragent.testing.models.fronts import COUNT_TOKENS, Front, error_front, front_for
 from computeragent.testing.models.http import CutConnection, HttpRequest, HttpResponse, HttpServer
-from computeragent.testing.models.loading import load_script
-from computeragent.testing.models.matching import choose_reply
 from computeragent.testing.models.recording import RecordedRequest
-from computeragent.testing.models.replies import build_reply, conversation_key
-from computeragent.testing.models.script import Break, ErrorReply, Reply, Script
 from computeragent.wire.encoding import to_json
-
-_MAX_COUNTERS = 10_000
 
 
 class ModelSimulator:
@@ -60,8 +56,7 @@ class ModelSimulator:
         self._keep = keep
         self._on_request = on_request
         self._server = HttpServer(self._handle, host=host, port=port)
-        self._counters: dict[str, int] = {}
-        self.script = script if isinstance(script, Script) else Script()
+        self._player = Player(script if isinstance(script, Script) else Script())
         self.requests: list[RecordedRequest] = []
 
     @classmethod
@@ -82,7 +77,7 @@ class ModelSimulator:
                 "the model simulator runs on asyncio", hint="Use ModelSimulator.start_in_thread here."
             ) from error
         if isinstance(self._source, (str, Path)):
-            self.script = await anyio.to_thread.run_sync(load_script, self._source)
+            self._player = Player(await anyio.to_thread.run_sync(load_script, self._source))
         await self._server.start()
         return self
 
@@ -90,6 +85,11 @@ class ModelSimulator:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self._server.stop()
+
+    @property
+    def script(self) -> Script:
+        """What is played."""
+        return self._player.script
 
     @property
     def url(self) -> str:
@@ -173,41 +173,23 @@ class ModelSimulator:
         return _json(anthropic.build_token_count(estimate_request_tokens(record.parsed)))
 
     async def _answer(self, front: Front, record: RecordedRequest, request: ModelRequest) -> HttpResponse:
-        reply, turn = choose_reply(self.script, request)
-        key = conversation_key(request)
-        if reply.delay:
-            await asyncio.sleep(reply.delay)
-        if reply.error is not None and self._is_due(f"error {key}", reply.error.times):
-            return _error(front, _model_error(reply.error))
-        # The same conversation may run twice in one session (two sub-agents), and ids must differ there.
-        number = self._count(f"answer {key}")
-        response = build_reply(reply, turn, f"{key}/{number}", id_prefix=front.id_prefix, call_prefix=front.call_prefix)
-        record.response_text = response.text
+        played = self._player.play(request, id_prefix=front.id_prefix, call_prefix=front.call_prefix)
+        if played.reply.delay:
+            await asyncio.sleep(played.reply.delay)
+        if played.response is None:
+            assert played.error is not None
+            return _error(front, played.error)
+        record.response_text = played.response.text
         if not request.stream:
-            return _json(front.build_response(response))
-        broken = reply.broken
-        if broken is not None and not self._is_due(f"break {key}", broken.times):
-            broken = None
+            return _json(front.build_response(played.response))
         headers = {"content-type": front.stream_type, "cache-control": "no-cache"}
-        return HttpResponse(headers=headers, body=_stream(front, request, response, reply, broken))
-
-    def _is_due(self, key: str, times: int | None) -> bool:
-        return times is None or self._count(key) < times
-
-    def _count(self, key: str) -> int:
-        """How often this was asked for before."""
-        count = self._counters.pop(key, 0)
-        self._counters[key] = count + 1  # newest last, so that the oldest can be dropped
-        if len(self._counters) > _MAX_COUNTERS:
-            del self._counters[next(iter(self._counters))]
-        return count
+        return HttpResponse(headers=headers, body=_stream(front, request, played))
 
 
-async def _stream(
-    front: Front, request: ModelRequest, response: ModelResponse, reply: Reply, broken: Break | None
-) -> AsyncGenerator[bytes]:
-    builder = front.stream_builder(request)
-    events = list(_with_ping(response_events(response, reply.chunk_size)))
+async def _stream(front: Front, request: ModelRequest, played: Performance) -> AsyncGenerator[bytes]:
+    builder, reply, broken = front.stream_builder(request), played.reply, played.broken
+    assert played.response is not None
+    events = list(_with_ping(response_events(played.response, reply.chunk_size)))
     # A break after more events than there are happens before the last one.
     end = len(events) if broken is None else min(broken.after, len(events) - 1)
     pieces = [builder.encode(event) for event in events[:end]]
@@ -243,11 +225,6 @@ def _error(front: Front, error: ModelError) -> HttpResponse:
     if error.retry_after is not None:
         headers["retry-after"] = f"{error.retry_after:g}"
     return _json(front.build_error(error), front.error_status(error), headers)
-
-
-def _model_error(wrong: ErrorReply) -> ModelError:
-    kind, after = kind_of_status(wrong.status), wrong.retry_after
-    return ModelError(kind=kind, message=wrong.message, status=wrong.status, type=wrong.type, retry_after=after)
 
 
 def _not_found(path: str) -> HttpResponse:

@@ -7,7 +7,7 @@ import re
 from msgspec import Struct
 
 from computeragent.dialects.model import Message, ModelRequest, Text
-from computeragent.testing.models.script import Reply, Rule, Script, Turn
+from computeragent.models.script.rules import Reply, Rule, Script, Turn
 
 CLOSING = Reply(text="Done.")
 """The answer when a rule has no turns left."""

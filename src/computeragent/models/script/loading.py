@@ -9,8 +9,8 @@ from typing import Literal, cast, get_args
 
 from computeragent.dialects.model import ErrorKind, Usage
 from computeragent.errors import ScriptError
-from computeragent.testing.models.located import Keys, Located, locate, read_integer, read_text, suggest
-from computeragent.testing.models.script import (
+from computeragent.models.script.located import Keys, Located, locate, read_integer, read_text, suggest
+from computeragent.models.script.rules import (
     DEFAULT_MODELS,
     ECHO,
     Break,

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from computeragent.dialects.model import ModelRequest, ModelResponse, Part, Text, Thinking, ToolCall, ToolResult, Usage
 from computeragent.dialects.tokens import estimate_output_tokens, estimate_request_tokens
-from computeragent.testing.models.script import Reply, Turn
+from computeragent.models.script.rules import Reply, Turn
 from computeragent.wire.encoding import to_json
 
 _REFERENCE = re.compile(r"\$(?:(\$)|(\d)|\{(\w+)\})")

@@ -3,9 +3,9 @@
 import pytest
 
 from computeragent.dialects import Message, ModelRequest, Text, Tool, ToolCall, ToolChoice, ToolResult
+from computeragent.models.script.matching import choose_reply, typed_text
+from computeragent.models.script.replies import build_reply, conversation_key
 from computeragent.testing.models import Reply, Rule, Script, ToolUse
-from computeragent.testing.models.matching import choose_reply, typed_text
-from computeragent.testing.models.replies import build_reply, conversation_key
 
 SCRIPT = Script(
     rules=(

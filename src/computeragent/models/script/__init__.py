@@ -1,0 +1,19 @@
+"""The script format: what a model says, and when, without a model. The simulator and `scripted/` models play it."""
+
+from computeragent.models.script.loading import load_script, parse_script
+from computeragent.models.script.playing import Performance, Player
+from computeragent.models.script.rules import Break, ErrorReply, Reply, Rule, Script, ToolUse, Turn
+
+__all__ = [
+    "Break",
+    "ErrorReply",
+    "Performance",
+    "Player",
+    "Reply",
+    "Rule",
+    "Script",
+    "ToolUse",
+    "Turn",
+    "load_script",
+    "parse_script",
+]
