@@ -116,6 +116,7 @@ engines = Registry(
     UnknownEngineError,
     {
         "claude-agent-sdk": "computeragent.engines.claude_agent_sdk:ClaudeAgentEngine",
+        "computer-use": "computeragent.engines.computer_use:ComputerUseEngine",
         "scripted": "computeragent.engines.scripted:ScriptedEngine",
     },
 )
