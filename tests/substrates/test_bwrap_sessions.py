@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import subprocess
@@ -165,11 +166,13 @@ async def test_a_boot_that_is_cancelled_at_any_moment_leaves_nothing(tmp_path: P
             await (await booting).close()
 
     await boot(30)
+    gc.collect()  # what other tests left to it
     before = len([*Path("/proc/self/fd").iterdir()])
     async with asyncio.timeout(40):
         for moment in range(24):
             await boot(moment / 2000)
-    assert len([*Path("/proc/self/fd").iterdir()]) == before
+    gc.collect()
+    assert len([*Path("/proc/self/fd").iterdir()]) <= before
     assert not jails()
 
 
@@ -269,7 +272,7 @@ for each in (own, spare):
 _move_in(spare, own)
 print((own / "source/cache/file").exists(), oct((own / "source/cache").stat().st_mode), spare.exists())
 """
-    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
+    for folder in (tmp_path, *list(tmp_path.parents)[:3]):
         folder.chmod(0o755)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30)
     assert done.stdout.split() == ["True", "0o40555", "False"], done.stderr

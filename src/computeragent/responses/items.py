@@ -43,7 +43,6 @@ class Projection:
         self._calls: dict[str, Json] = {}
         self._open: dict[str, Json] | None = None
         self._streamed = False
-        self._base: float | None = None
 
     def take(self, event: HarnessEvent) -> Json | None:
         """Take the next event; returns the engine's result message if this is it."""
@@ -224,19 +223,15 @@ class Projection:
         details["cached_tokens"] += read
         usage.setdefault("output_tokens_details", {"reasoning_tokens": 0})
         if event.cost_usd is not None:
-            self._cost(event.cost_usd, is_total=event.cost_semantic != "delta")
+            self._charge(event.cost_usd, is_total=event.cost_semantic != "delta")
 
-    def _cost(self, amount: float, *, is_total: bool) -> None:
-        """A turn's cost is how much the run's total has grown; `began_at` says where it stood before."""
+    def _charge(self, amount: float, *, is_total: bool) -> None:
+        """A response is a run of its own, whose running total is its cost."""
         if is_total:
-            self.cost = max(self.cost or 0.0, amount - (self._base or 0.0))
+            self.cost = max(self.cost or 0.0, amount)
         else:
             self.cost = (self.cost or 0.0) + amount
         self.usage["response_cost"] = round(self.cost, 10)
-
-    def began_at(self, cost: float) -> None:
-        """What the run had cost before this turn."""
-        self._base = cost
 
 
 def wire_action(action: Json) -> Json:

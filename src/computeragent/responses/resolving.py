@@ -35,16 +35,14 @@ class Offered:
     """What a server's callers may ask for.
 
     `attach` lets them drive this machine's own display; `computers` are the specs' fields that hold where a request
-    says nothing; `trajectories` is where `save_trajectory` keeps them (default: in the state folder).
+    says nothing; `trajectories` is where `save_trajectory` keeps them (default: in the state folder). `max_computers` bounds how many
+    there are at a time.
     """
 
     attach: bool = False
     computer: Mapping[str, Any] = field(default_factory=dict[str, Any])
     trajectories: Path | None = None
-
-    async def aclose(self) -> None:
-        """Let the computers go."""
-        await default_pool().aclose()
+    max_computers: int | None = None
 
 
 def resolve(

@@ -14,6 +14,7 @@ from computeragent.responses.resolving import Offered, resolve
 from computeragent.responses.runs import Run
 from computeragent.server.auth import Principal
 
+
 class Responses:
     """Begins responses and holds them. Each is a run of a session; one that continues another is the next run of it."""
 
@@ -76,6 +77,7 @@ class Responses:
 
     async def _forget(self, session_id: str) -> None:
         await self._harness.forget(session_id, transcript=True)
+
 
 async def _gone(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":

@@ -112,11 +112,13 @@ async def test_a_server_that_does_not_come_back_holds_up_nobody_and_the_next_pro
         if name == "black hole":  # its delivery outlived the pipeline: the process would have ended here
             for spool in pipeline._outlets.storage.spools():
                 spool.close()
+        assert pipeline.stats()["disk_failures"] == 0
         following = Pipeline(middleware=[], sinks=[sink_for(server)], spool_dir=tmp_path)
         following.adopt()
         await following.settle(10)
         await delivered(following)
         await following.aclose()
+        asked = [(each.number, [one["payload"].get("number") for one in each.events]) for each in server.asked]
         for session in (0, 1):
-            assert server.numbers(f"s{session}") == list(range(session, 405, 2))
+            assert server.numbers(f"s{session}") == list(range(session, 405, 2)), asked
     assert list(tmp_path.iterdir()) == []
