@@ -29,8 +29,9 @@ def open_model(name: str, envs: Mapping[str, str] | None = None, **settings: Any
     """The model of this name, to be closed with `aclose`. Nothing is connected before the first call.
 
     `name` is ``provider/model``, a well-known name alone (``claude-…``, ``gpt-…``, ``computer-use-preview``),
-    ``scripted/FILE`` (a YAML script) or ``human/human``. Keys and base URLs come from `envs` (default: this process's environment).
-    `settings` are those of its kind (`HttpModel`). Raises `UnknownModelError`, `ValidationError` and `ScriptError`.
+    ``scripted/FILE`` (a YAML script) or ``human/human``. Keys and base URLs come from `envs` (default: this process's
+    environment). `settings` are those of its kind (`HttpModel`). Raises `UnknownModelError`, `ValidationError` and
+    `ScriptError`.
     """
     prefix, _, rest = name.partition("/")
     if prefix in {"scripted", "human"} and not rest:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any, cast, get_args
 
+from msgspec.structs import replace
+
 from computeragent.dialects.anthropic.content import NAME, build_content, parse_content
 from computeragent.dialects.fields import Fields, absent_if_none, read_body
 from computeragent.dialects.model import (
@@ -18,6 +20,7 @@ from computeragent.dialects.model import (
     Tool,
     ToolChoice,
     ToolMode,
+    ToolResult,
 )
 from computeragent.dialects.protocol import Body
 from computeragent.errors import ValidationError
@@ -158,7 +161,8 @@ def build_token_count_request(request: ModelRequest) -> dict[str, Any]:
     for elsewhere in ("metadata", "betas"):
         body.pop(elsewhere, None)
     body["model"] = request.model
-    body["messages"] = [_build_message(message, own=own) for message in request.messages]
+    messages = _name_toolsets(request.messages) if own else request.messages
+    body["messages"] = [_build_message(message, own=own) for message in messages]
     if request.system:
         body["system"] = build_content(request.system, own=own)
     if request.tools:
@@ -194,6 +198,20 @@ def request_headers(request: ModelRequest) -> dict[str, str]:
 def _with_rest(known: dict[str, Any], request: ModelRequest, name: str) -> dict[str, Any]:
     rest = request.extra.get(name) if request.dialect == NAME else None
     return {**known, **rest} if rest else known
+
+
+def _name_toolsets(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The result of a call of a toolset names the set, as its call does."""
+    calls = [call for message in messages for call in message.tool_calls]
+    named = {call.id: {"toolset_name": call.extra["toolset_name"]} for call in calls if "toolset_name" in call.extra}
+    if not named:
+        return messages
+
+    def marked(part: Part) -> Part:
+        known = named.get(part.call_id) if isinstance(part, ToolResult) else None
+        return replace(part, extra={**known, **part.extra}) if known and isinstance(part, ToolResult) else part
+
+    return tuple(replace(message, content=tuple(marked(part) for part in message.content)) for message in messages)
 
 
 def _build_message(message: Message, *, own: bool) -> dict[str, Any]:

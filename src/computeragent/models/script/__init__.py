@@ -2,10 +2,11 @@
 
 from computeragent.models.script.loading import load_script, parse_script
 from computeragent.models.script.playing import Performance, Player
-from computeragent.models.script.rules import Break, ErrorReply, Reply, Rule, Script, ToolUse, Turn
+from computeragent.models.script.rules import Break, ComputerUse, ErrorReply, Reply, Rule, Script, ToolUse, Turn
 
 __all__ = [
     "Break",
+    "ComputerUse",
     "ErrorReply",
     "Performance",
     "Player",

@@ -7,13 +7,15 @@ import runpy
 from pathlib import Path
 from typing import Literal, cast, get_args
 
+from computeragent.computer.actions import Action, parse_action
 from computeragent.dialects.model import ErrorKind, Usage
-from computeragent.errors import ScriptError
+from computeragent.errors import ComputerActionError, ScriptError
 from computeragent.models.script.located import Keys, Located, locate, read_integer, read_text, suggest
 from computeragent.models.script.rules import (
     DEFAULT_MODELS,
     ECHO,
     Break,
+    ComputerUse,
     ErrorReply,
     Reply,
     Rule,
@@ -119,7 +121,7 @@ def _read_reply(item: Located, groups: int) -> Reply:
         item,
         (
             *("text", "thinking", "tool", "input", "id", "tools", "usage", "stop_reason", "error", "sse_error"),
-            *("drop_after", "delay", "chunk_delay", "chunk_size", "echo_tool_results"),
+            *("drop_after", "delay", "chunk_delay", "chunk_size", "echo_tool_results", "computer", "safety_checks"),
         ),
     )
     keys.one_of(*_FAULTS)
@@ -127,6 +129,7 @@ def _read_reply(item: Located, groups: int) -> Reply:
         text=keys.text("text"),
         thinking=keys.text("thinking"),
         tools=_read_tools(keys),
+        computer=_read_computer(keys),
         usage=_read_usage(keys),
         stop_reason=keys.text("stop_reason"),
         error=_read_error(keys),
@@ -165,6 +168,31 @@ def _read_tool(keys: Keys, name_key: str = "name") -> ToolUse:
     if value is not None:
         value.pairs()
     return ToolUse(name=name, input={} if value is None else value.plain(), id=keys.text("id"))
+
+
+def _read_computer(keys: Keys) -> ComputerUse | None:
+    item, checks = keys.get("computer"), keys.get("safety_checks")
+    if item is None:
+        if checks is not None:
+            raise checks.fail("`safety_checks` belong to a computer call", "Add `computer:` and an action.")
+        return None
+    actions = tuple(_read_action(each) for each in (item.items() if isinstance(item.value, list) else [item]))
+    if not actions:
+        raise item.fail("the list of actions is empty")
+    pending: list[dict[str, str]] = []
+    for number, each in enumerate(checks.items() if checks is not None else ()):
+        fields = Keys(each, ("id", "code", "message"))
+        check = {"id": fields.text("id") or f"sc_{number}", "code": fields.text("code") or "malicious_instructions"}
+        pending.append({**check, "message": fields.text("message") or "Is this wanted?"})
+    return ComputerUse(actions=actions, safety_checks=tuple(pending))
+
+
+def _read_action(item: Located) -> Action:
+    item.pairs()
+    try:
+        return parse_action(item.plain())
+    except ComputerActionError as error:
+        raise item.fail(error.message, error.hint) from error
 
 
 def _read_usage(keys: Keys) -> Usage | None:

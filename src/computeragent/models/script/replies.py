@@ -10,8 +10,20 @@ from typing import Any, cast
 import msgspec
 from msgspec.structs import replace
 
-from computeragent.dialects.model import ModelRequest, ModelResponse, Part, Text, Thinking, ToolCall, ToolResult, Usage
+from computeragent.dialects.model import (
+    ModelRequest,
+    ModelResponse,
+    Part,
+    Text,
+    Thinking,
+    Tool,
+    ToolCall,
+    ToolResult,
+    Usage,
+)
 from computeragent.dialects.tokens import estimate_output_tokens, estimate_request_tokens
+from computeragent.models.script.computing import NAME as COMPUTER
+from computeragent.models.script.computing import Call, calls_of, is_member
 from computeragent.models.script.rules import Reply, Turn
 from computeragent.wire.encoding import to_json
 
@@ -23,14 +35,15 @@ def build_reply(
 ) -> ModelResponse:
     """The response to `turn.request`; `key` makes its ids unique, the prefixes make them look like the wire's."""
     request = turn.request
-    offered, refused = _tools(reply, request)
+    chosen, refused = _chosen(reply, request)
     calls = [
         ToolCall(
-            id=tool.id or _identifier(call_prefix, key, number),
-            name=tool.name,
-            input=cast("dict[str, Any]", _fill(tool.input, turn.match)),
+            id=call_id or _identifier(call_prefix, key, number),
+            name=call.name,
+            input=cast("dict[str, Any]", _fill(call.input, turn.match)),
+            extra=call.extra,
         )
-        for number, tool in enumerate(offered)
+        for number, (call_id, call) in enumerate(chosen)
     ]
     parts: list[Part] = []
     if reply.thinking is not None:
@@ -45,6 +58,7 @@ def build_reply(
         content=tuple(parts),
         stop_reason=reply.stop_reason or ("tool_use" if calls else "end_turn"),
         usage=reply.usage or _usage(request, parts),
+        dialect=request.dialect,
     )
 
 
@@ -72,12 +86,34 @@ def _fill(value: Any, match: re.Match[str]) -> Any:
     return value
 
 
-def _tools(reply: Reply, request: ModelRequest) -> tuple[list[Any], list[str]]:
-    """The tools that may be called, and the names of those that were not offered: a model cannot call them."""
+def _chosen(reply: Reply, request: ModelRequest) -> tuple[list[tuple[str | None, Call]], list[str]]:
+    """The calls to make, with the ids that they were given, and the names of those that were not offered."""
     forbidden = request.tool_choice is not None and request.tool_choice.mode == "none"
-    names: set[str] = set() if forbidden else {tool.name for tool in request.tools}
-    offered = [tool for tool in reply.tools if tool.name in names]
-    return offered, [tool.name for tool in reply.tools if tool.name not in names]
+    tools = {} if forbidden else {tool.name: tool for tool in request.tools}
+    chosen: list[tuple[str | None, Call]] = []
+    refused: list[str] = []
+    for use in reply.tools:
+        found = tools.get(use.name) or next((tool for tool in tools.values() if is_member(tool, use.name)), None)
+        if found is None:
+            refused.append(use.name)
+        else:
+            chosen.append((use.id, Call(use.name, use.input, _beside(found))))
+    if reply.computer is not None:
+        offered = tools.get(COMPUTER)
+        calls = offered and calls_of(reply.computer.actions, reply.computer.safety_checks, offered)
+        if calls is None:
+            refused.append(COMPUTER)
+        chosen.extend((None, call) for call in calls or ())
+    return chosen, refused
+
+
+def _beside(tool: Tool) -> dict[str, Any]:
+    """What a call of this tool says beside its input, on the wire that has such tools."""
+    if tool.kind in {"computer", "computer_use_preview"}:
+        return {"type": "computer_call", "status": "completed", "pending_safety_checks": []}
+    if tool.kind == "custom":
+        return {"type": "custom_tool_call"}
+    return {"toolset_name": tool.name} if tool.kind.startswith("computer_toolset_") else {}
 
 
 def _text(reply: Reply, turn: Turn, *, refused: list[str], has_calls: bool) -> str | None:

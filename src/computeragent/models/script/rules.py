@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from msgspec import Struct, field
 
+from computeragent.computer.actions import Action
 from computeragent.dialects.model import ErrorKind, ModelRequest, Usage
 
 DEFAULT_MODELS = ("claude-opus-5-5", "claude-sonnet-5-5", "claude-haiku-5-5")
@@ -23,6 +24,17 @@ class ToolUse(Struct, frozen=True, kw_only=True):
     name: str
     input: dict[str, Any] = field(default_factory=dict[str, Any])
     id: str | None = None
+
+
+class ComputerUse(Struct, frozen=True, kw_only=True):
+    """Actions on a computer, in the words of whatever computer tool the request offers; a function `computer` as well.
+
+    A wire that takes several actions in one call gets one call, every other wire a call for each.
+    `safety_checks` (each `{id, code, message}`) are pending on wires that know them.
+    """
+
+    actions: tuple[Action, ...]
+    safety_checks: tuple[dict[str, Any], ...] = ()
 
 
 class ErrorReply(Struct, frozen=True, kw_only=True):
@@ -55,8 +67,8 @@ class Break(Struct, frozen=True, kw_only=True):
 class Reply(Struct, frozen=True, kw_only=True):
     """What the model says in one turn.
 
-    In `text`, `thinking` and every string of a tool's input, `$1` or `${name}` stand for a group of the rule's
-    pattern, `$0` for all that it matched and `$$` for a dollar sign. `delay` (before the first byte) and
+    In `text`, `thinking` and every string of a tool's input or an action, `$1` or `${name}` stand for a group of the
+    rule's pattern, `$0` for all that it matched and `$$` for a dollar sign. `delay` (before the first byte) and
     `chunk_delay` (before each further event of a stream) are in seconds; `chunk_size` is in characters.
     What is not given (`usage`, `stop_reason`) is computed.
     """
@@ -64,6 +76,7 @@ class Reply(Struct, frozen=True, kw_only=True):
     text: str | None = None
     thinking: str | None = None
     tools: tuple[ToolUse, ...] = ()
+    computer: ComputerUse | None = None
     usage: Usage | None = None
     stop_reason: str | None = None
     error: ErrorReply | None = None

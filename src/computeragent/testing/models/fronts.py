@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from computeragent.dialects import anthropic, bedrock, openai_chat
+from computeragent.dialects import anthropic, bedrock, openai_chat, openai_responses
 from computeragent.dialects.model import ModelError, ModelRequest, ModelResponse
 from computeragent.dialects.protocol import StreamBuilder
+from computeragent.errors import ValidationError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,13 @@ def _no_headers(_error: ModelError) -> dict[str, str]:
     return {}
 
 
+def _whole(request: ModelRequest) -> ModelRequest:
+    for kept in ("previous_response_id", "conversation"):
+        if request.extra.get(kept):
+            raise ValidationError(f"{kept}: nothing is kept here; send the whole conversation as `input`")
+    return request
+
+
 ANTHROPIC = Front(
     name=anthropic.NAME,
     parse=lambda _path, body: anthropic.parse_request(body),
@@ -52,6 +60,17 @@ OPENAI_CHAT = Front(
     id_prefix="chatcmpl-",
     call_prefix="call_",
 )
+OPENAI_RESPONSES = Front(
+    name=openai_responses.NAME,
+    parse=lambda _path, body: _whole(openai_responses.parse_request(body)),
+    build_response=openai_responses.build_response,
+    stream_builder=openai_responses.stream_builder,
+    build_error=openai_responses.build_error,
+    error_status=openai_responses.error_status,
+    error_headers=_no_headers,
+    id_prefix="resp_",
+    call_prefix="call_",
+)
 BEDROCK = Front(
     name=bedrock.NAME,
     parse=lambda path, body: bedrock.parse_request(path["model"], body, stream=path["stream"] is not None),
@@ -70,6 +89,7 @@ COUNT_TOKENS = re.compile(r".*/v1/messages/count_tokens")
 ANSWERS: tuple[tuple[re.Pattern[str], Front], ...] = (
     (re.compile(r".*/v1/messages"), ANTHROPIC),
     (re.compile(r".*/chat/completions"), OPENAI_CHAT),
+    (re.compile(r".*/responses"), OPENAI_RESPONSES),
     (re.compile(r".*?/model/(?P<model>.+)/invoke(?P<stream>-with-response-stream)?"), BEDROCK),
 )
 
@@ -84,6 +104,6 @@ def front_for(path: str) -> tuple[Front, re.Match[str]] | None:
 
 def error_front(path: str) -> Front:
     """The wire whose errors fit a path that nothing answers on."""
-    if "/chat/" in path or path.endswith("/responses"):
+    if "/chat/" in path or "/responses" in path:
         return OPENAI_CHAT
     return BEDROCK if "/model/" in path or "/inference-profiles" in path else ANTHROPIC
