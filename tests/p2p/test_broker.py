@@ -127,7 +127,10 @@ async def test_a_peer_that_comes_late_hears_what_waited(broker_port: int) -> Non
 async def test_what_nobody_takes_expires(broker_port: int) -> None:
     async with member(broker_port, "a") as a:
         await a.send('{"type":"OFFER","dst":"nobody","payload":1}')
+        await a.send('{"type":"CANDIDATE","dst":"nobody","payload":1}')
         assert await heard(a) == {"type": "EXPIRE", "src": "nobody", "dst": "a"}
+        with pytest.raises(TimeoutError):  # it is said once
+            await asyncio.wait_for(a.recv(), 0.6)
 
 
 async def test_what_waits_is_bounded() -> None:
@@ -147,15 +150,18 @@ async def test_a_message_that_is_too_large_ends_its_sender(broker_port: int) -> 
 
 
 async def test_a_silent_peer_is_dropped_and_one_with_a_heartbeat_is_not() -> None:
-    async with open_broker(port=0, options=BrokerOptions(silent_after=0.6)) as port:
-        async with member(port, "silent") as silent, member(port, "alive") as alive:
-            for _ in range(8):
-                await alive.send('{"type":"HEARTBEAT"}')
-                await asyncio.sleep(0.1)
-            with pytest.raises(ConnectionClosed):
-                await asyncio.wait_for(silent.recv(), 10)
-            await alive.send('{"type":"OFFER","dst":"alive","payload":1}')
-            assert (await heard(alive))["type"] == "OFFER"
+    async with (
+        open_broker(port=0, options=BrokerOptions(silent_after=0.6)) as port,
+        member(port, "silent") as silent,
+        member(port, "alive") as alive,
+    ):
+        for _ in range(8):
+            await alive.send('{"type":"HEARTBEAT"}')
+            await asyncio.sleep(0.1)
+        with pytest.raises(ConnectionClosed):
+            await asyncio.wait_for(silent.recv(), 10)
+        await alive.send('{"type":"OFFER","dst":"alive","payload":1}')
+        assert (await heard(alive))["type"] == "OFFER"
 
 
 async def test_who_leaves_is_gone(broker_port: int) -> None:

@@ -238,11 +238,15 @@ async def test_who_reads_too_slowly_does_not_fill_the_memory(at: At) -> None:
         connection = await client.connect(server.id).opened()
         incoming = await anext(server.connections())
         with pytest.raises(PeerError):
-            while True:
-                await connection.send("x" * 10_000)
-                await asyncio.sleep(0)
+            await send_for_ever(connection)
         await asyncio.wait_for(incoming.wait_closed(), 10)
         assert isinstance(incoming.error, PeerMessageError)
+
+
+async def send_for_ever(connection: Connection) -> None:
+    while True:
+        await connection.send("x" * 10_000)
+        await asyncio.sleep(0)
 
 
 async def test_how_many_connections_there_are_is_bounded(at: At) -> None:
@@ -381,6 +385,8 @@ async def test_trio_gets_a_clear_error(anyio_backend: str) -> None:
 
 
 async def test_broker_options_are_those_of_the_peer() -> None:
-    async with open_broker(port=0, options=BrokerOptions(path="/meet", key="ours")) as port:
-        async with Peer(options=PeerOptions(port=port, path="meet", key="ours")) as peer:
-            assert peer.open
+    async with (
+        open_broker(port=0, options=BrokerOptions(path="/meet", key="ours")) as port,
+        Peer(options=PeerOptions(port=port, path="meet", key="ours")) as peer,
+    ):
+        assert peer.open

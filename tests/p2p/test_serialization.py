@@ -73,18 +73,18 @@ def test_malformed_pieces_are_an_error(malformed: list[Any]) -> None:
 
 
 def test_what_incomplete_messages_hold_is_bounded() -> None:
-    reader = binary()
+    numbers = [(number, n) for number in range(1, MAX_PARTIAL) for n in range(10)]
+    frames = [piece(n=n, total=11, data=b"x" * CHUNK, number=number) for number, n in numbers]
+    assert read_all(binary(), frames[: LIMIT // CHUNK]) == []
     with pytest.raises(PeerMessageError, match="larger than"):
-        for number in range(1, MAX_PARTIAL):
-            for n in range(10):
-                reader.read(piece(n=n, total=11, data=b"x" * CHUNK, number=number))
+        read_all(binary(), frames[: LIMIT // CHUNK + 1])
 
 
 def test_how_many_messages_are_incomplete_is_bounded() -> None:
-    reader = binary()
+    frames = [piece(number=number) for number in range(1, MAX_PARTIAL + 2)]
+    assert read_all(binary(), frames[:-1]) == []
     with pytest.raises(PeerMessageError, match="incomplete"):
-        for number in range(1, MAX_PARTIAL + 2):
-            reader.read(piece(number=number))
+        read_all(binary(), frames)
 
 
 def test_the_rest_of_a_message_is_not_waited_for_for_ever() -> None:

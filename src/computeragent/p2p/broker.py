@@ -296,7 +296,8 @@ class Broker:
         waiting = self._pending.get(message["dst"], [])
         if not any(each is message for each in waiting):
             return
-        waiting[:] = [each for each in waiting if each is not message]
+        # It is said once of all that this sender told that peer, as the PeerJS server does.
+        waiting[:] = [each for each in waiting if each["src"] != message["src"]]
         if not waiting:
             del self._pending[message["dst"]]
         self._expire(message)
