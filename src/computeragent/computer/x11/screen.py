@@ -6,6 +6,7 @@ import asyncio
 import time
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 import mss
@@ -76,6 +77,8 @@ class Screen:
             raise ComputerError(f"display {self._display} does not answer", hint="Its X server hangs.") from None
         except (ScreenShotError, OSError) as error:
             raise ComputerError(f"display {self._display} shows nothing: {error}") from None
+        except AssertionError:  # what mss has for a reply that does not come
+            raise ComputerError(f"display {self._display} is gone") from None
 
     def _connect(self) -> Size:
         self._mss = mss.MSS(display=self._display)
@@ -103,4 +106,5 @@ class Screen:
     def _disconnect(self) -> None:
         for each in (self._mss, self._with_pointer):
             if each is not None:
-                each.close()
+                with suppress(ScreenShotError, OSError):  # a display that is gone says so once more
+                    each.close()
