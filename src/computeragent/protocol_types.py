@@ -65,7 +65,8 @@ EngineCapabilities = Capabilities
 class PermissionRequest:
     """A tool call that asks to run.
 
-    `risk` is the harness's own estimate. Where a policy wants a person's word, `policy` names it and `reason` is why.
+    `risk` is the harness's own estimate. Where a policy wants a person's word, `policy` names it and `reason` is why;
+    an engine that sets them has a person asked whatever a policy allows.
     """
 
     call_id: str

@@ -203,7 +203,8 @@ class _Run:
         tool_input = cast("dict[str, Any]", asked) if type(asked) is dict else {}
         try:
             decision = await self._ctx.on_permission_request(
-                PermissionRequest(event.call_id, event.tool_name, tool_input)
+                # What it risks is judged out here; that a person must be asked is believed.
+                PermissionRequest(event.call_id, event.tool_name, tool_input, policy=event.policy, reason=event.reason)
             )
         except Exception as error:  # noqa: BLE001 - a fault of the judge's is no permission
             _log.error("permission_failed", session=self._ctx.session_id, error=repr(error))

@@ -43,6 +43,10 @@ def open_model(name: str, envs: Mapping[str, str] | None = None, **settings: Any
             hint = "Give a YAML file, or in Python ScriptedModel(FILE) itself."
             raise UnknownModelError("a model's name cannot be a Python script", hint=hint)
         return ScriptedModel(rest, name=name, **settings)
+    if name == "human/human":
+        from computeragent.models.human import HumanModel
+
+        return HumanModel(**settings)
     from computeragent.models.http import HttpModel
     from computeragent.models.providers import find
 

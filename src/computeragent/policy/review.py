@@ -36,8 +36,8 @@ async def review(
     """Judge a call until an input stands that nobody changes any more; the verdict, and who gave it.
 
     The verdict is ``allow``, ``deny``, or ``modify`` with the input to run. A changed input is judged anew, and a
-    person is asked once at most. `stopped` tells why no call may run any more. `timeout` is for each word of the
-    policy, in seconds (default: `POLICY_TIMEOUT`).
+    person is asked once at most; in any case where the request itself names a policy. `stopped` tells why no call may
+    run any more. `timeout` is for each word of the policy, in seconds (default: `POLICY_TIMEOUT`).
     """
     original, answered = request.input, ""
     for _ in range(_MAX_REVIEWS):
@@ -46,6 +46,8 @@ async def review(
         verdict, by = await _judged(request, policy, POLICY_TIMEOUT if timeout is None else timeout), "policy"
         if (reason := stopped()) is not None:  # while the policy thought
             return PolicyVerdict("deny", reason=reason), "session"
+        if request.policy is not None and not answered:
+            verdict = _at_least_asked(verdict, request)
         if verdict.decision in {"ask", "abstain"}:
             if answered:
                 verdict, by = replace(verdict, decision="allow", reason=None), answered
@@ -64,6 +66,14 @@ async def review(
             return replace(verdict, decision="modify", input=request.input), by
         return replace(verdict, decision="allow", input=None), by
     return PolicyVerdict("deny", reason="the input was modified again and again"), "fault"
+
+
+def _at_least_asked(verdict: PolicyVerdict, request: PermissionRequest) -> PolicyVerdict:
+    """The verdict on a call for which a person's word is needed, whatever a policy allows."""
+    unchanged = verdict.input is None or verdict.input == request.input
+    if verdict.decision in {"allow", "abstain"} or (verdict.decision == "modify" and unchanged):
+        return replace(verdict, decision="ask", input=None, engine=request.policy, reason=request.reason)
+    return verdict
 
 
 def decision_event(

@@ -17,6 +17,7 @@ from computeragent.computer.actions import (
     Zoom,
     parse_action,
     perform,
+    points_of,
     to_dict,
 )
 from computeragent.computer.types import Button, Screenshot
@@ -138,9 +139,15 @@ class Hands:
         if call.malformed is not None:
             raise ComputerActionError("the arguments are no JSON object")
         setup = self._setup
-        size = setup.desk.screen.shown
-        read = await setup.style.read(call, Sight(self.seen, size, setup.budget.charge))
-        screen = await setup.desk.real()
+        told = setup.desk.screen
+        read = await setup.style.read(call, Sight(self.seen, told.shown, setup.budget.charge))
+        await setup.desk.computer()
+        screen = setup.desk.screen
+        if screen.shown != told.shown and any(points_of(action) for action in read.actions):
+            # It was not known before there was a computer; what the model meant is anybody's guess.
+            raise ComputerActionError(
+                f"the screen is {screen.shown.width}x{screen.shown.height} pixels", hint="Take a screenshot first."
+            )
         return read, screen, [screen.to_real(action, notches=setup.style.notches) for action in read.actions]
 
     async def _asked_and_done(
@@ -154,7 +161,7 @@ class Hands:
         is_last: bool,
     ) -> _Outcome:
         """The outcome of an action that somebody has allowed; of any other, why it was not done."""
-        request = PermissionRequest(call_id, TOOL, arguments, risk="low" if isinstance(action, LOOKS) else None)
+        request = PermissionRequest(call_id, TOOL, arguments)
         if checks:
             said = "; ".join(check.message or check.code for check in checks)
             request = replace(request, policy=SAFETY, reason=said or "the provider wants a person to look at this")

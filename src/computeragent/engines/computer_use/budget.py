@@ -20,6 +20,7 @@ class Tariff:
     """What one model costs: by a price that is given, else by the table. `source` says whose word it is."""
 
     def __init__(self, model: str, price: Price | None = None) -> None:
+        self.model = model
         self._price = price
         self._key = _key(model)
         self.source: Source = self._source(model)
@@ -55,14 +56,13 @@ class Budget:
         self.ceiling = ceiling
         self.total: float | None = 0.0
         self.tokens = Usage()
-        self.source: Source = next(
-            (source for source in ("unknown", "given", "table") if any(t.source == source for t in tariffs.values())),
-            "free",
-        )
+        found = {tariff.source for tariff in tariffs.values()}
+        order: tuple[Source, ...] = ("unknown", "given", "table", "free")
+        self.source: Source = next(source for source in order if source in found)
         if self.source == "unknown":
             self.total = None
             if ceiling is not None:
-                names = ", ".join(name for name, tariff in tariffs.items() if tariff.source == "unknown")
+                names = ", ".join(tariff.model for tariff in tariffs.values() if tariff.source == "unknown")
                 raise UnknownPriceError(
                     f"there is a budget of ${ceiling:g}, but the price of {names} is unknown",
                     hint='Say what it costs, such as options={"price": {"input": 3.0, "output": 15.0}} '

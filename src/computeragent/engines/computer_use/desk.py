@@ -67,13 +67,9 @@ class Desk:
             lease = self._source.lease()
             self._computer = await lease.__aenter__()
             self._lease = lease
+            self.screen = self._fit(self._computer.dimensions)
             _log.debug("leased", kind=self._computer.kind)
         return self._computer
-
-    async def real(self) -> Screen:
-        """The screen as the model was told of it, in front of the computer that there is."""
-        computer = await self.computer()
-        return Screen(computer.dimensions, self.screen.shown)
 
     def seen(self, shot: Screenshot) -> Screen:
         """The screen that a screenshot shows; what the model is told of it from now on."""

@@ -208,9 +208,6 @@ class Turn:
         if options.use_prompt_caching and is_anthropic:
             messages = _with_cache(messages)
         system_prompt = options.system_prompt
-        extra: Json = {}
-        if setup.model.dialect == "openai_responses":
-            extra = {"truncation": "auto", "store": False, "include": ["reasoning.encrypted_content"]}
         return ModelRequest(
             model=setup.model.name,
             messages=messages,
@@ -220,7 +217,7 @@ class Turn:
             temperature=options.temperature,
             stream=True,
             dialect=setup.model.dialect,
-            extra=extra,
+            extra=dict(setup.style.settings),
         )
 
     def _bill(self, answer: ModelResponse) -> EngineEvent:

@@ -212,13 +212,18 @@ _SYSTEMS: dict[str, Environment] = {"linux": "linux", "windows": "windows", "mac
 
 
 def _source(ctx: EngineContext, options: Options, envs: Mapping[str, str], *, confined: bool) -> _Pooled:
+    owner = ctx.project_key if ctx.library_mode else f"{ctx.project_key}/{ctx.session_id}"
+    return _Pooled(_computer(options.computer, envs, confined=confined), key=owner, timeout=options.computer_timeout)
+
+
+def _computer(given: object, envs: Mapping[str, str], *, confined: bool) -> Any:
+    """What the pool leases: a spec, or the caller's own. Raises `ValidationError` for anything else."""
     from computeragent.computer.custom import are_functions
     from computeragent.computer.kinds import spec_of
+    from computeragent.computer.spec import ComputerSpec
 
-    given: object = options.computer
-    is_live = isinstance(given, Computer) or are_functions(given)
-    if given is not None and not is_live and not isinstance(given, Mapping) and type(given).__name__ != "ComputerSpec":
-        raise ValidationError("option 'computer' is no computer", hint='Such as {"kind": "x11"}.')
-    computer = given if is_live else spec_of(cast("Any", given), envs, allow_host=not confined)
-    owner = ctx.project_key if ctx.library_mode else f"{ctx.project_key}/{ctx.session_id}"
-    return _Pooled(computer, key=owner, timeout=options.computer_timeout)
+    if isinstance(given, Computer) or are_functions(given):
+        return given
+    if given is None or isinstance(given, (ComputerSpec, Mapping)):
+        return spec_of(cast("Any", given), envs, allow_host=not confined)
+    raise ValidationError("option 'computer' is no computer", hint='Such as {"kind": "x11"}.')

@@ -27,6 +27,7 @@ _BY_TOOL: dict[str, Risk] = {
     "tree": "low",
     "todowrite": "low",
 }
+_LOOKS = frozenset({"screenshot", "zoom", "cursor_position", "wait"})  # what the tool `computer` does without acting
 SHELLS = frozenset(
     {"bash", "shell", "execute", "run_shell_command", "run_command", "run_terminal_cmd", "monitor", "powershell"}
     | {"exec_command", "execute_command", "local_shell", "run_terminal_command"}
@@ -45,6 +46,8 @@ def classify(tool_name: str, tool_input: dict[str, Any]) -> Risk:
     """
     script = shell_script(tool_name, tool_input)
     if script is None:
+        if tool_name == "computer" and str(tool_input.get("action")) in _LOOKS:
+            return "low"
         return _BY_TOOL.get(tool_name.lower(), "medium")
     line = shell_line(tool_name, tool_input)
     return _highest(script) if line is None else script_risk(line)

@@ -23,7 +23,14 @@ from computeragent.computer.actions import (
 from computeragent.computer.types import Environment, Size
 from computeragent.dialects.model import Part, Tool, ToolCall, ToolResult
 from computeragent.engines.computer_use.formats.reading import Arguments, checked, combo, notches, presses
-from computeragent.engines.computer_use.formats.types import TOOL, ComputerCall, SafetyCheck, Sight, plain_result
+from computeragent.engines.computer_use.formats.types import (
+    NO_SETTINGS,
+    TOOL,
+    ComputerCall,
+    SafetyCheck,
+    Sight,
+    plain_result,
+)
 from computeragent.engines.computer_use.screen import Limit
 from computeragent.errors import ComputerActionError
 
@@ -37,6 +44,7 @@ class AnthropicComputer:
 
     notches = True
     needs_picture = False
+    settings: Mapping[str, Any] = NO_SETTINGS
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -73,6 +81,7 @@ class AnthropicToolset:
     name = "computer_toolset_20260801"
     notches = True
     needs_picture = False
+    settings: Mapping[str, Any] = NO_SETTINGS
     limit = _NEWER
 
     def tools(self, size: Size, environment: Environment) -> tuple[Tool, ...]:

@@ -11,7 +11,14 @@ from computeragent.computer.types import Environment, Point, Size
 from computeragent.dialects.model import Media, Message, ModelRequest, Part, Text, Tool, ToolCall, ToolResult
 from computeragent.dialects.streams import ResponseAssembler
 from computeragent.engines.computer_use.formats.function import LIMIT, describe, read_actions, schema
-from computeragent.engines.computer_use.formats.types import TOOL, ComputerCall, SafetyCheck, Sight, plain_result
+from computeragent.engines.computer_use.formats.types import (
+    NO_SETTINGS,
+    TOOL,
+    ComputerCall,
+    SafetyCheck,
+    Sight,
+    plain_result,
+)
 from computeragent.errors import ComputerActionError
 from computeragent.models.types import Model
 
@@ -28,6 +35,7 @@ class Composed:
     name = "composed"
     notches = False
     needs_picture = False
+    settings: Mapping[str, Any] = NO_SETTINGS
     limit = LIMIT
 
     def __init__(self, grounding: Model) -> None:

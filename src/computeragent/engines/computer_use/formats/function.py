@@ -29,7 +29,14 @@ from computeragent.computer.actions import (
 from computeragent.computer.types import Environment, Point, Size
 from computeragent.dialects.model import Part, Tool, ToolCall, ToolResult
 from computeragent.engines.computer_use.formats.reading import Arguments, checked, combo, notches, presses
-from computeragent.engines.computer_use.formats.types import TOOL, ComputerCall, SafetyCheck, Sight, plain_result
+from computeragent.engines.computer_use.formats.types import (
+    NO_SETTINGS,
+    TOOL,
+    ComputerCall,
+    SafetyCheck,
+    Sight,
+    plain_result,
+)
 from computeragent.engines.computer_use.screen import Limit
 from computeragent.errors import ComputerActionError
 
@@ -47,6 +54,7 @@ class FunctionTool:
     name = "function"
     notches = False
     needs_picture = False
+    settings: Mapping[str, Any] = NO_SETTINGS
     limit: Limit | None = LIMIT
 
     def tools(self, size: Size, environment: Environment) -> tuple[Tool, ...]:

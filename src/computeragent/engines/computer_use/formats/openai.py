@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, cast
 
 from computeragent.computer.actions import Action, Click, Drag, Keypress, Move, Scroll, Shot, Type, Wait
@@ -51,6 +52,7 @@ class OpenAIPreview(_Calls):
     """``computer_use_preview``."""
 
     name = "computer_use_preview"
+    settings: Mapping[str, Any] = MappingProxyType({"truncation": "auto", "reasoning": {"summary": "concise"}})
 
     def tools(self, size: Size, environment: Environment) -> tuple[Tool, ...]:
         """See `ToolFormat.tools`."""
@@ -62,6 +64,7 @@ class OpenAIComputer(_Calls):
     """``computer``: no size is told, and a call may ask for several actions, answered by one picture."""
 
     name = "computer"
+    settings: Mapping[str, Any] = MappingProxyType({"truncation": "auto"})
 
     def tools(self, size: Size, environment: Environment) -> tuple[Tool, ...]:
         """See `ToolFormat.tools`."""

@@ -76,7 +76,8 @@ class Arguments:
         corners = cast("list[Any]", value) if isinstance(value, (list, tuple)) else []
         if len(corners) != 4:
             raise self.wrong(key, "must be [left, top, right, bottom]")
-        return (*self._point(key, corners[:2]), *self._point(key, corners[2:]))
+        low, high = self._point(key, corners[:2]), self._point(key, corners[2:])
+        return low.x, low.y, high.x, high.y
 
     def button(self, key: str = "button") -> Button:
         """A mouse button; the left one where none is named."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from computeragent.computer.actions import Action
@@ -11,6 +12,7 @@ from computeragent.computer.types import Environment, Size
 from computeragent.dialects.model import Media, Part, Tool, ToolCall, ToolResult, Usage
 from computeragent.engines.computer_use.screen import Limit
 
+NO_SETTINGS: Mapping[str, Any] = MappingProxyType({})
 TOOL = "computer"
 """The name under which every action on a computer is asked for and told."""
 
@@ -69,6 +71,11 @@ class ToolFormat(Protocol):
     @property
     def needs_picture(self) -> bool:
         """Whether a result without a picture is none."""
+        ...
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What else the request says, in the wire's own spelling."""
         ...
 
     def tools(self, size: Size, environment: Environment) -> tuple[Tool, ...]:
