@@ -105,7 +105,15 @@ async def test_messages_are_relayed_with_their_true_sender(broker_port: int) -> 
 
 async def test_malformed_messages_are_left_out(broker_port: int) -> None:
     async with member(broker_port, "a") as a, member(broker_port, "b") as b:
-        for text in ("{", "[]", "1", '{"type":"OFFER"}', '{"type":"ADMIN","dst":"b"}', '{"type":5,"dst":["b"]}'):
+        for text in (
+            "{",
+            "[]",
+            "1",
+            '{"type":"OFFER"}',
+            '{"type":"ADMIN","dst":"b"}',
+            '{"type":5,"dst":["b"]}',
+            '{"type":[1],"dst":"b"}',
+        ):
             await a.send(text)
         await a.send(b"\xff\xfe")
         await a.send('{"type":"OFFER","dst":"b","payload":"the first that is one"}')

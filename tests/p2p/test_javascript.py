@@ -170,7 +170,7 @@ async def test_values_are_the_same_on_both_sides(page: Page, at: At) -> None:
               const values = [true, false, 0, 1, -1, 127, 128, 255, 256, -32, -33, -128, -129, 65535, 65536, -32768,
                 -32769, 2 ** 31, -(2 ** 31), 2 ** 32 - 1, 2 ** 32, 2 ** 40 + 1, -(2 ** 40), 2 ** 52, 0.1, -1.5, 1e-300,
                 "", "é𝕏漢🐌", "x".repeat(15), "x".repeat(16), "x".repeat(70000), [], [1, [2, [null]]],
-                Array(20).fill("a"), Array(70000).fill(7), {}, {a: {b: [1, 2, {c: "d"}]}, "": 1},
+                Array(20).fill("a"), Array(3000).fill(7), {}, {a: {b: [1, 2, {c: "d"}]}, "": 1},
                 Object.fromEntries([...Array(40).keys()].map(n => ["k" + n, n]))];
               const wrong = [];
               for (const value of values) {
@@ -203,7 +203,7 @@ async def test_a_page_is_called_by_python(page: Page, at: At) -> None:
                 back = await page.evaluate(
                     "async () => { link.send(await next()); return [link.metadata, link.serialization]; }"
                 )
-                assert back == [{"a": 1}, "none" if serialization == "raw" else serialization]
+                assert back == [{"a": 1}, serialization]
                 assert await asyncio.wait_for(connection.receive(), 20) == message
 
 

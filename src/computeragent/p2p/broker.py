@@ -104,6 +104,8 @@ async def open_broker(
     try:
         while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0.005)
+        if not server.started:
+            raise PeerError(f"the broker did not start on {host}:{port}")
         yield listener.getsockname()[1]
     finally:
         server.should_exit = True
@@ -271,7 +273,7 @@ class Broker:
         kind, dst = message.get("type"), message.get("dst")
         if kind == "LEAVE" and not dst:
             member.leave()
-        elif kind in _RELAYED and isinstance(dst, str) and 0 < len(dst) <= 128:
+        elif isinstance(kind, str) and kind in _RELAYED and isinstance(dst, str) and 0 < len(dst) <= 128:
             self._relay({"type": kind, "src": member.id, "dst": dst, "payload": message.get("payload")})
 
     def _relay(self, message: dict[str, Any]) -> None:

@@ -139,7 +139,7 @@ class Peer:
         kind, peer, payload = message.get("type"), message.get("src"), message.get("payload")
         if kind == "ERROR":
             _log.warn("broker.error")
-        if not isinstance(peer, str):
+        if not isinstance(peer, str) or not isinstance(kind, str):
             return
         if kind in {"EXPIRE", "LEAVE"}:
             self._on_gone(peer, was_there=kind == "LEAVE")
@@ -185,11 +185,11 @@ class Peer:
             self._replies.add(task)
             task.add_done_callback(self._replies.discard)
             return
-        name, label = offer.get("serialization"), offer.get("label")
+        name, label = cast("str | None", offer.get("serialization")), offer.get("label")
         connection = self._connection(
             peer,
             connection_id,
-            name=cast("str", name or "binary"),
+            name=name or "binary",
             label=label[:200] if isinstance(label, str) else None,
             reliable=offer.get("reliable") is True,
             metadata=_without_secret(offer.get("metadata")),
@@ -205,7 +205,8 @@ class Peer:
             return "closed"
         if self.options.secret is not None and not _is_secret(self.options.secret, offer.get("metadata")):
             return "wrong secret"
-        if offer.get("type") != "data" or offer.get("serialization") not in {None, "default", *NAMES}:
+        name = offer.get("serialization") or "default"
+        if offer.get("type") != "data" or not isinstance(name, str) or name not in {"default", *NAMES}:
             return "not a data connection"
         if (peer, connection_id) in self._connections:
             return "offered twice"
@@ -222,8 +223,12 @@ class Peer:
     def _on_incoming(self, connection: Connection) -> None:
         if self._events.has("connection"):
             self._events.emit("connection", connection)
-        else:
-            self._incoming.put_nowait(connection)
+            return
+        if self._incoming.qsize() >= self.options.max_connections:  # nobody takes them
+            oldest = self._incoming.get_nowait()
+            if oldest is not None:
+                oldest.end(PeerError("the connection was not taken"))
+        self._incoming.put_nowait(connection)
 
 
 def _is_secret(secret: str, metadata: Any) -> bool:
