@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from computeragent.engines.claude_agent_sdk import ClaudeAgentEngine
+from computeragent.engines.computer_use import ComputerUseEngine
 from computeragent.engines.scripted import ScriptedEngine
+from computeragent.models.scripted import ScriptedModel
 from computeragent.testing.conformance import (
     ConformanceError,
     Plan,
@@ -76,6 +78,44 @@ class ClaudeCase:
                 case Spend():
                     continue
         return tuple(replies)
+
+
+class ComputerUseCase:
+    """A scripted model that uses no computer, but a function that writes."""
+
+    @asynccontextmanager
+    async def prepare(self, plan: Plan, workspace: Path) -> AsyncIterator[Prepared]:
+        def write_file(path: str, content: str) -> str:
+            """Write a file."""
+            (workspace / path).write_text(content, "utf-8")
+            return f"wrote {path}"
+
+        rules = [Rule(match=f"^{Plan.message(n)}", turns=self._replies(turn)) for n, turn in enumerate(plan.turns)]
+        model = ScriptedModel(Script(rules=tuple(rules)))
+        options = {"model": "scripted/plan", "tools": [write_file], "price": {"input": 3.0, "output": 15.0}}
+        yield Prepared(ComputerUseEngine(model=model), options=options)
+
+    def _replies(self, turn: tuple[Any, ...]) -> tuple[Reply, ...]:
+        replies: list[Reply] = []
+        delay = 0.0
+        for move in turn:
+            match move:
+                case Say(text):
+                    replies.append(Reply(text=text, delay=delay))
+                case Write(path, content):
+                    call = ToolUse(name="write_file", input={"path": path, "content": content})
+                    replies.append(Reply(tools=(call,), delay=delay))
+                case Wait(seconds):
+                    delay = seconds
+                case Spend():
+                    continue
+        return tuple(replies)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("invariant", INVARIANTS, ids=lambda invariant: invariant.__name__)
+async def test_computer_use_engine(invariant: Any, tmp_path: Path) -> None:
+    await invariant(Probe(ComputerUseCase(), tmp_path))
 
 
 @pytest.mark.anyio
