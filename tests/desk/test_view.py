@@ -93,7 +93,8 @@ async def test_mjpeg_has_the_same_frames() -> None:
                 for part in parts[1:-1]:
                     head, _, body = part.partition(b"\r\n\r\n")
                     assert f"Content-Length: {len(body) - 2}".encode() in head
-                    seen.append(colour_of(body))
+                    if colour_of(body) not in seen[-1:]:  # the last one before a pause comes twice
+                        seen.append(colour_of(body))
                 data = b"--frame\r\n" + parts[-1]
                 if RED in seen:
                     drawn.colour = BLUE

@@ -31,6 +31,7 @@ MAX_MESSAGE = 512 * 1024
 _IN_FLIGHT = 2
 """Frames that a viewer may have been sent and not drawn; after that frames are skipped."""
 _HELD_BACK = 100
+_PAUSE = 0.25
 _BOUNDARY = b"frame"
 
 
@@ -117,18 +118,20 @@ class View:
         return StreamingResponse(self._parts(), headers={"cache-control": "no-store"}, media_type=media_type)
 
     async def _parts(self) -> AsyncIterator[bytes]:
-        shown = 0
+        shown, quiet = 0, False
         yield b"--%s\r\n" % _BOUNDARY
         with self.screen.watching() as news:
             while self.screen.status.state != "gone":
                 news.clear()
                 frame = self.screen.frame
-                if frame is not None and frame.number != shown:
+                if frame is not None and (frame.number != shown or not quiet):
+                    quiet = frame.number == shown
                     shown = frame.number
                     head = b"Content-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(frame.jpeg)
-                    # The boundary goes with the frame before it: browsers show a part when they see where it ends.
                     yield b"%s%s\r\n--%s\r\n" % (head, frame.jpeg, _BOUNDARY)
-                await news.wait()
+                # Browsers show a part when the next one begins: the last frame before a pause is sent twice.
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(news.wait(), None if quiet else _PAUSE)
 
     async def socket(self, websocket: WebSocket) -> None:
         """`/screen`: frames as binary messages, everything else as JSON."""
