@@ -13,7 +13,9 @@ from computeragent.cli.agent_arguments import add_chat, add_run
 from computeragent.cli.approval_arguments import add_approvals
 from computeragent.cli.arguments import POLICY, count, port
 from computeragent.cli.audit_arguments import AUDIT_LOG, add_audit
+from computeragent.cli.computer_arguments import add_computer
 from computeragent.cli.policy_arguments import add_policy
+from computeragent.cli.responses_arguments import add_responses
 from computeragent.cli.session_arguments import add_sessions
 from computeragent.errors import ComputerAgentError
 
@@ -95,10 +97,12 @@ def build_parser() -> argparse.ArgumentParser:
     add_policy(commands)
     add_approvals(commands)
     add_audit(commands)
+    add_computer(commands)
     _add_agent(commands)
     _add_telemetry(commands)
     _add_doctor(commands)
     _add_serve(commands)
+    add_responses(commands)
     _add_torture(commands)
     version = commands.add_parser("version", help="print versions of this package, the SDK and the Claude CLI")
     version.set_defaults(handler="agents:version")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ from computeragent.server.openapi import document
 from computeragent.server.stream import EventStreamResponse, resume_point
 
 if TYPE_CHECKING:
+    from computeragent.responses.peers import PeerChoice
     from computeragent.responses.resolving import Offered
     from computeragent.telemetry.audit import AuditSink
     from computeragent.telemetry.pipeline import Pipeline
@@ -46,6 +47,7 @@ def create_responses_server(
     audit_sinks: Sequence[AuditSink] = (),
     telemetry: Pipeline | None = None,
     max_live: int = MAX_LIVE,
+    peer: PeerChoice | None = None,
 ) -> Starlette:
     """The computer-use proxy as an ASGI application.
 
@@ -60,6 +62,7 @@ def create_responses_server(
         audit_sinks: Are told of every run.
         telemetry: The pipeline that runs are told to; default the process's own.
         max_live: Responses that may be under way at a time; further ones are refused with 429.
+        peer: Serve over WebRTC as well, as this peer.
 
     """
     harness = LocalHarness(library_mode=False, telemetry=telemetry, audit_sinks=audit_sinks, policy=policy)
@@ -68,10 +71,13 @@ def create_responses_server(
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
-        try:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(responses.close)
+            if peer is not None:
+                from computeragent.responses.peers import serving
+
+                await stack.enter_async_context(serving(peer, responses))
             yield
-        finally:
-            await responses.close()
 
     app = Starlette(
         routes=[*(each.route() for each in endpoints), *_documents(endpoints)],

@@ -84,6 +84,15 @@ def create_from(body: object) -> CreateResponse:
         raise ValidationError(f"Invalid request: {error}", hint="See the API's page at /docs.") from None
 
 
+def envelope(response: dict[str, Any]) -> dict[str, Any]:
+    """A finished response as the system that this one stands in for answered it."""
+    if response["status"] != "failed":
+        return {"success": True, "result": response, "model": response["model"]}
+    error: dict[str, Any] = response["error"] or {}
+    told = {"success": False, "error": error.get("message"), "model": response["model"], "code": error.get("code")}
+    return {**told, **({"hint": error["hint"]} if error.get("hint") else {}), "result": response}
+
+
 def failure(error: ComputerAgentError, model: str | None) -> dict[str, Any]:
     """An error in the envelope of the system that this one stands in for."""
     told: dict[str, Any] = {"success": False, "error": error.message, "model": model, "code": error.code}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from computeragent.errors import ConflictError, NotFoundError, TooManySessionsError
 from computeragent.logs import Logger
+from computeragent.responses.conversations import Conversation
 from computeragent.responses.runs import Run
 
 MAX_LIVE = 64
@@ -19,9 +21,9 @@ _log = Logger("responses")
 
 
 class Held:
-    """Responses by id. `forget` is awaited with the session id of a conversation that is held no more."""
+    """Responses by id. `forget` is awaited with a conversation of which no response is held any more."""
 
-    def __init__(self, forget: Callable[[str], Awaitable[None]], *, most: int = MAX_LIVE) -> None:
+    def __init__(self, forget: Callable[[Conversation], Coroutine[Any, Any, None]], *, most: int = MAX_LIVE) -> None:
         self._runs: OrderedDict[str, Run] = OrderedDict()
         self._forget = forget
         self._most = most
@@ -31,6 +33,11 @@ class Held:
     def live(self) -> list[Run]:
         """Those that are under way."""
         return [run for run in self._runs.values() if not run.done.is_set()]
+
+    @property
+    def resting(self) -> list[Conversation]:
+        """Conversations whose session is open while nothing of them is under way, oldest first."""
+        return [run.conversation for run in self._runs.values() if run.conversation.resting and not run.continued]
 
     def require_room(self) -> None:
         """Raise `TooManySessionsError` where too many are under way."""
@@ -68,8 +75,8 @@ class Held:
     def drop(self, run: Run) -> None:
         """Forget a finished response, and its conversation with the last one of it."""
         self._runs.pop(run.id, None)
-        if not any(each.session_id == run.session_id for each in self._runs.values()):
-            task = asyncio.create_task(self._forget(run.session_id))
+        if not any(each.conversation is run.conversation for each in self._runs.values()):
+            task = asyncio.create_task(self._forget(run.conversation))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 

@@ -36,6 +36,8 @@ class Projection:
         self.output: list[Json] = []
         self.usage: Json = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
         self.cost: float | None = None
+        self.cost_before = 0.0
+        """What the run had cost before this turn: snapshots tell the run's total."""
         self.waiting: dict[str, Json] = {}
         """Calls that wait for somebody's word, by call id."""
         self._emit = emit
@@ -143,7 +145,7 @@ class Projection:
         call_id, name = str(block.get("id", "")), str(block.get("name", ""))
         given: Json = block.get("input") or {}
         if name == COMPUTER_TOOL:
-            checks = given.get("pending_safety_checks") or []
+            checks: list[Any] = given.get("pending_safety_checks") or []
             item: Json = {
                 "type": "computer_call",
                 "call_id": call_id,
@@ -226,9 +228,8 @@ class Projection:
             self._charge(event.cost_usd, is_total=event.cost_semantic != "delta")
 
     def _charge(self, amount: float, *, is_total: bool) -> None:
-        """A response is a run of its own, whose running total is its cost."""
         if is_total:
-            self.cost = max(self.cost or 0.0, amount)
+            self.cost = max(self.cost or 0.0, amount - self.cost_before)
         else:
             self.cost = (self.cost or 0.0) + amount
         self.usage["response_cost"] = round(self.cost, 10)
@@ -270,15 +271,6 @@ def without_image(item: Json) -> Json:
 def output_text(output: list[Json]) -> str:
     """All that the model said."""
     return "".join(part["text"] for item in output if item["type"] == "message" for part in item["content"])
-
-
-def envelope_of(response: Json) -> Json:
-    """A response as the system that this one stands in for answered it."""
-    failed = response["status"] == "failed"
-    error: Json = response.get("error") or {}
-    if failed:
-        return {"success": False, "error": error.get("message"), "code": error.get("code"), "model": response["model"]}
-    return {"success": True, "result": response, "model": response["model"]}
 
 
 def now() -> int:

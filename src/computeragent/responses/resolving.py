@@ -10,20 +10,22 @@ from typing import Any, cast
 import msgspec
 
 from computeragent.computer.kinds import spec_of
-from computeragent.computer.pool import default_pool
-from computeragent.dialects import anthropic, openai_responses
+from computeragent.computer.pool import LIMIT
+from computeragent.dialects import openai_responses
+from computeragent.dialects.anthropic.content import build_content
 from computeragent.dialects.model import Message
-from computeragent.errors import ValidationError
+from computeragent.engines.computer_use import ComputerUseEngine
+from computeragent.errors import UnknownModelError, ValidationError
+from computeragent.jail import Jail
 from computeragent.models import providers
 from computeragent.policy_types import PolicyPrincipal
-from computeragent.protocol_types import SessionRequest
+from computeragent.protocol_types import PermissionRequest, PolicyVerdict, SessionRequest
 from computeragent.responses.bodies import CreateResponse
 from computeragent.server.auth import Principal
 from computeragent.settings import home
 from computeragent.wire.identity import InlineSource
 from computeragent.wire.requests import UserInput
 
-ENGINE = "computer-use"
 COMPUTER_ENV = frozenset({"CUA_API_KEY", "CUA_CONTAINER_NAME"})
 """Variables of a request that are for its computer."""
 _APPROVAL_TIMEOUT = 600.0
@@ -34,15 +36,16 @@ _FAR = ("run_command", "callbacks", "custom_loop", "tools", "trust_remote_code")
 class Offered:
     """What a server's callers may ask for.
 
-    `attach` lets them drive this machine's own display; `computers` are the specs' fields that hold where a request
-    says nothing; `trajectories` is where `save_trajectory` keeps them (default: in the state folder). `max_computers` bounds how many
-    there are at a time.
+    `attach` lets them drive this machine's own display; `computer` is what `computer_kwargs` are where a request says
+    nothing; `computers` is how many there may be at a time. `trajectories` is where `save_trajectory` keeps them
+    (default: in the state folder). `scripts` is the folder of the models ``scripted/FILE``; without it there are none.
     """
 
     attach: bool = False
     computer: Mapping[str, Any] = field(default_factory=dict[str, Any])
     trajectories: Path | None = None
-    max_computers: int | None = None
+    computers: int = LIMIT
+    scripts: Path | None = None
 
 
 def resolve(
@@ -53,27 +56,50 @@ def resolve(
     for_computer = {name: given.pop(name) for name in COMPUTER_ENV & given.keys()}
     options, envs = _agent(request, offered)
     envs = providers.request_env({**given, **envs}, addresses=principal.local)
-    if request.model.partition("/")[0] not in providers.HERE:
-        for model in request.model.split("+"):
-            providers.find(model, envs)
+    model = _model(request.model, envs, offered)
     history, message = _conversation(request)
     if history:
         options["history"] = msgspec.to_builtins(history)
-    spec = spec_of({**offered.computer, **_tool_size(request), **request.computer_kwargs}, for_computer)
+    wanted = {**offered.computer, **_tool_size(request), **request.computer_kwargs}
+    spec = spec_of(wanted, for_computer, allow_host=offered.attach)
     options["computer"] = msgspec.to_builtins(spec)
     opening = SessionRequest(
         source=InlineSource(manifest={"name": "computer-use", "version": "1.0.0"}),
-        engine=ENGINE,
-        model=request.model,
+        engine=ComputerUseEngine(confined=False),  # what it is given has been checked here
+        model=model,
         envs=envs,
         options=options,
         session_id=session_id,
         session_store="memory",
         principal=PolicyPrincipal(id=principal.id),
+        policy=_act,
         approval_timeout=_APPROVAL_TIMEOUT if request.stream or request.background else 0.05,
         agent_name="computer-use",
     )
     return opening, message
+
+
+async def _act(request: PermissionRequest) -> PolicyVerdict:
+    """To act is what is asked for here: nobody is asked about each action, unless a server's own policy says so.
+
+    What the provider wants a person to look at is asked whatever this says.
+    """
+    del request
+    return PolicyVerdict("allow", engine="responses")
+
+
+def _model(name: str, envs: Mapping[str, str], offered: Offered) -> str:
+    """The model to ask. Raises `UnknownModelError` where nobody serves it, or its key is missing."""
+    kind, _, rest = name.partition("/")
+    if kind == "scripted":
+        if offered.scripts is None:
+            raise UnknownModelError("this server offers no scripted models", hint="Start it with --scripts DIR.")
+        Jail(offered.scripts).read_bytes(rest)  # nothing outside, and it is there
+        return f"scripted/{offered.scripts / rest}"
+    if kind not in providers.HERE:
+        for each in name.split("+"):
+            providers.find(each, envs)
+    return name
 
 
 # ── agent_kwargs ──
@@ -191,9 +217,9 @@ def _conversation(request: CreateResponse) -> tuple[list[Message], UserInput]:
     last = messages.pop()
     if request.previous_response_id is not None and messages:
         raise ValidationError("with previous_response_id the input is the new message alone")
-    if not messages and all(set(block) == {"type", "text"} for block in anthropic.build_content(last.content)):
+    if not messages and all(set(block) == {"type", "text"} for block in build_content(last.content, own=False)):
         return [], UserInput(content=last.text)
-    return messages, UserInput(content=anthropic.build_content(last.content))
+    return messages, UserInput(content=build_content(last.content, own=False))
 
 
 def _item(item: Any) -> Any:
@@ -215,7 +241,10 @@ def _part(part: Any, role: Any) -> Any:
         return {**fields, "type": "output_text" if role == "assistant" else "input_text"}
     url: object = fields.get("image_url")
     if fields.get("type") == "image_url":
-        return {"type": "input_image", "image_url": url.get("url") if isinstance(url, dict) else url}
+        return {
+            "type": "input_image",
+            "image_url": cast("dict[str, Any]", url).get("url") if isinstance(url, dict) else url,
+        }
     return fields
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
-from typing import Any, Literal
+from pathlib import PurePath
+from typing import Literal, cast
 
 from msgspec import Raw
 
@@ -14,7 +14,9 @@ from computeragent.errors import ComputerAgentError, UnknownCallError
 from computeragent.harness.session import LocalSession
 from computeragent.ids import new_id
 from computeragent.logs import Logger
+from computeragent.protocol_types import SessionRequest
 from computeragent.responses.bodies import Approve, CreateResponse
+from computeragent.responses.conversations import Conversation
 from computeragent.responses.items import Json, Projection, now, output_text, without_image
 from computeragent.wire.encoding import to_json
 from computeragent.wire.events import CaSessionEnded, Recorded, SdkMessage, UnknownEvent
@@ -30,9 +32,9 @@ _ENDS: dict[Status, str] = {
 }
 _INCOMPLETE = {
     "error_max_turns": "max_steps",
-    "error_max_steps": "max_steps",
     "error_deadline": "deadline",
     "error_max_budget_usd": "budget",
+    "error_safety_check": "safety_check",
 }
 _log = Logger("responses")
 
@@ -40,10 +42,12 @@ _log = Logger("responses")
 class Run:
     """One response. `told` is its stream so far; `done` is set when nothing more will be added."""
 
-    def __init__(self, request: CreateResponse, *, owner: str, session_id: str, previous: str | None) -> None:
+    def __init__(
+        self, request: CreateResponse, *, owner: str, conversation: Conversation, previous: str | None = None
+    ) -> None:
         self.id = new_id("response")
         self.owner = owner
-        self.session_id = session_id
+        self.conversation = conversation
         self.previous = previous
         self.request = request
         self.status: Status = "queued"
@@ -65,14 +69,14 @@ class Run:
 
     # ── Running ──
 
-    def start(self, open_session: Callable[[], Any], message: UserInput) -> None:
+    def start(self, opening: SessionRequest, message: UserInput) -> None:
         """Begin; returns at once."""
         self._tell("response.created", {"response": self.as_dict(images=False)})
-        self._task = asyncio.create_task(self._work(open_session, message))
+        self._task = asyncio.create_task(self._work(opening, message))
 
-    async def _work(self, open_session: Callable[[], Any], message: UserInput) -> None:
+    async def _work(self, opening: SessionRequest, message: UserInput) -> None:
         try:
-            await self._follow(open_session, message)
+            await self._follow(opening, message)
         except asyncio.CancelledError:
             self._end("cancelled")
             raise
@@ -82,53 +86,55 @@ class Run:
             _log.error("response_failed", response=self.id, error=repr(error))
             self._fail(ComputerAgentError("internal error", hint="See the server's log."))
         finally:
-            session, self._session = self._session, None
+            self._session = None
             try:
-                if session is not None:
-                    await session.close()
+                if self.request.store and self.status in {"completed", "incomplete"}:
+                    self.conversation.rest()
+                else:
+                    await self.conversation.close()
             finally:
                 self._finish()
 
-    async def _follow(self, open_session: Callable[[], Any], message: UserInput) -> None:
-        session: LocalSession = await open_session()
+    async def _follow(self, opening: SessionRequest, message: UserInput) -> None:
+        session = await self.conversation.session(opening)
         self._session = session
         if self._cancelled:
             self._end("cancelled")
             return
-        stream = session.events()
-        with contextlib.closing(stream):
+        self._projection.cost_before = session.cost_so_far
+        with contextlib.closing(session.events(after=session.newest)) as stream:
             self.status = "in_progress"
             self._tell("response.in_progress", {"response": self.as_dict(images=False)})
             turn = await session.send(message)
-            await session.end_input()
             result: Json | None = None
             async for recorded in stream:
                 event = recorded.event
                 if isinstance(event, CaSessionEnded):
-                    self._ended(event, result)
+                    self._ended(result, event)
                     return
                 if getattr(event, "turn_index", None) != turn:
                     continue
-                found = self._projection.take(event)
-                if found is not None and isinstance(event, SdkMessage):
-                    result = found
+                result = self._projection.take(event) or result
+                if isinstance(event, SdkMessage) and event.ends_turn:
+                    self._ended(result)
+                    return
 
-    def _ended(self, event: CaSessionEnded, result: Json | None) -> None:
-        """The run is over: what that means for the response."""
+    def _ended(self, result: Json | None, event: CaSessionEnded | None = None) -> None:
+        """The turn is over, with its result, or the whole run with its last event: what that means."""
         self._projection.close()
-        self.trajectory = None if result is None else result.get("trajectory")
+        self.trajectory = None if result is None else _name_of(result.get("trajectory"))
         subtype = "" if result is None else str(result.get("subtype", ""))
-        if self._cancelled or event.reason == "cancelled":
+        reason = "complete" if event is None else event.reason
+        if self._cancelled or reason == "cancelled":
             self._end("cancelled")
-        elif event.reason == "budget_exceeded" or subtype in _INCOMPLETE:
+        elif reason == "budget_exceeded" or subtype in _INCOMPLETE:
             self._incomplete = _INCOMPLETE.get(subtype, "budget")
             one_step = self._incomplete == "max_steps" and self.request.mode != "run"
+            if one_step:
+                self._incomplete = None
             self._end("completed" if one_step else "incomplete")
-        elif event.reason == "error" or result is None or result.get("is_error"):
-            message = event.error_message or _said(result) or "the agent ended without a result"
-            self._error = {"code": event.error_code or "ENGINE_ERROR", "message": message}
-            if event.error_hint:
-                self._error["hint"] = event.error_hint
+        elif reason == "error" or result is None or result.get("is_error"):
+            self._error = _error_of(result, event)
             self._end("failed")
         else:
             self._end("completed")
@@ -206,7 +212,7 @@ class Run:
             "parallel_tool_calls": False,
             "tool_choice": "auto",
             "tools": request.tools,
-            "session_id": self.session_id,
+            "session_id": self.conversation.session_id,
         }
         if self._projection.waiting:
             told["pending_approvals"] = list(self._projection.waiting.values())
@@ -221,7 +227,7 @@ class Run:
     def _tell(self, kind: str, fields: Json) -> None:
         number = len(self.told)
         data = to_json({"type": kind, "sequence_number": number, **fields})
-        event = UnknownEvent(kind=kind, session_id=self.session_id, raw=Raw(data))
+        event = UnknownEvent(kind=kind, session_id=self.conversation.session_id, raw=Raw(data))
         self.told.append(Recorded(id=number, at=time.time(), event=event, data=data))
         self.size += len(data)
         self._wake()
@@ -262,9 +268,18 @@ class RunStream:
         self._closed = True
 
 
-def _said(result: Json | None) -> str | None:
-    if result is None:
-        return None
-    errors = result.get("errors")
-    text = result.get("result") or (errors[0] if isinstance(errors, list) and errors else None)
-    return str(text) if text else None
+def _error_of(result: Json | None, event: CaSessionEnded | None) -> Json:
+    """Why a turn failed: as the engine's result says, else as the run's end does."""
+    told: object = None if result is None else result.get("error")
+    if isinstance(told, dict):
+        return {name: value for name, value in cast("Json", told).items() if name in {"code", "message", "hint"}}
+    message = (None if event is None else event.error_message) or (None if result is None else result.get("result"))
+    code = (None if event is None else event.error_code) or "ENGINE_ERROR"
+    hint = None if event is None else event.error_hint
+    error = {"code": code, "message": str(message or "the agent ended without a result")}
+    return {**error, "hint": hint} if hint else error
+
+
+def _name_of(path: object) -> str | None:
+    """The name of a trajectory's folder; where the server keeps it is its own business."""
+    return PurePath(path).name if isinstance(path, str) else None

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+
 from starlette.requests import Request
 
+from computeragent.computer.pool import default_pool
 from computeragent.harness import LocalHarness
 from computeragent.harness.session import LocalSession
 from computeragent.ids import new_id
+from computeragent.protocol_types import SessionRequest
 from computeragent.responses.bodies import CreateResponse
+from computeragent.responses.conversations import Conversation
 from computeragent.responses.held import MAX_LIVE, Held
 from computeragent.responses.resolving import Offered, resolve
 from computeragent.responses.runs import Run
@@ -16,13 +20,12 @@ from computeragent.server.auth import Principal
 
 
 class Responses:
-    """Begins responses and holds them. Each is a run of a session; one that continues another is the next run of it."""
+    """Begins responses and holds them. Each is a turn of a session; one that continues another is its next."""
 
     def __init__(self, harness: LocalHarness, *, offered: Offered | None = None, most: int = MAX_LIVE) -> None:
         self._harness = harness
         self._offered = offered or Offered()
         self._held = Held(self._forget, most=most)
-        self._leaving = False
 
     def create(self, request: CreateResponse, principal: Principal) -> Run:
         """Begin a response. Raises a `ComputerAgentError` for all that can be known before it runs."""
@@ -30,18 +33,22 @@ class Responses:
         previous: Run | None = None
         if request.previous_response_id is not None:
             previous = self._held.to_continue(request.previous_response_id, principal.id)
-        session_id = new_id("session") if previous is None else previous.session_id
-        opening, message = resolve(request, self._offered, session_id=session_id, principal=principal)
-        run = Run(request, owner=principal.id, session_id=session_id, previous=previous.id if previous else None)
+        conversation = Conversation(new_id("session"), self._open) if previous is None else previous.conversation
+        opening, message = resolve(request, self._offered, session_id=conversation.session_id, principal=principal)
+        run = Run(request, owner=principal.id, conversation=conversation, previous=previous.id if previous else None)
         if previous is not None:
             previous.continued = True
         self._held.add(run)
-
-        async def open_session() -> LocalSession:
-            return await self._harness.open(opening)
-
-        run.start(open_session, message)
+        run.start(opening, message)
         return run
+
+    async def _open(self, opening: SessionRequest) -> LocalSession:
+        """Open a session, when there is room for another computer: who only rests makes it."""
+        resting = self._held.resting
+        surplus = len(resting) + len(self._held.live) - self._offered.computers
+        for conversation in resting[: max(0, surplus)]:
+            await conversation.close()
+        return await self._harness.open(opening)
 
     def find(self, response_id: str, principal: Principal) -> Run:
         """A response of the caller's. Raises `NotFoundError`."""
@@ -73,10 +80,11 @@ class Responses:
         """Stop and forget everything, computers included."""
         await self._held.close()
         await self._harness.close()
-        await self._offered.aclose()
+        await default_pool().aclose()
 
-    async def _forget(self, session_id: str) -> None:
-        await self._harness.forget(session_id, transcript=True)
+    async def _forget(self, conversation: Conversation) -> None:
+        await conversation.close()
+        await self._harness.forget(conversation.session_id, transcript=True)
 
 
 async def _gone(request: Request) -> None:
