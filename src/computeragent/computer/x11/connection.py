@@ -92,11 +92,12 @@ class Connection:
 
     def _handle_events(self) -> bool:
         try:
-            while self.display.pending_events():
+            self.display.flush()
+            while self.display.pending_events():  # last, as whatever is sent may bring events in, too
                 event = self.display.next_event()
                 for handler in self._handlers.get(event.type, ()):
                     handler(event)
-            self.display.flush()
+                self.display.flush()
         except xlib.GONE:
             self._gone = True
         except xlib.error.XError as error:

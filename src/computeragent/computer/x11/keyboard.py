@@ -19,8 +19,8 @@ _KEYSYMS = {
     **{f"f{number}": 0xFFBD + number for number in range(1, 25)},
 }  # fmt: skip
 _SHIFT, _CAPSLOCK = 0xFFE1, 0xFFE5
-_SETTLE = 0.15
-"""Seconds that programs get to hear of new keys. Chromium needs more than 20 ms, and more when it is busy."""
+_SETTLE = 0.06
+"""Seconds that programs get to hear of new keys."""
 _REUSE = 1.0
 """Seconds after its last use before a spare key may mean something else; a busy program may still have it to read."""
 
