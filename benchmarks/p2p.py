@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from aiortc import RTCConfiguration, RTCDataChannel, RTCPeerConnection, RTCSessionDescription
 
@@ -65,7 +66,7 @@ async def serve_bare() -> None:
 
 @asynccontextmanager
 async def far(*arguments: str) -> AsyncGenerator[asyncio.subprocess.Process]:
-    program = [sys.executable, __file__, *arguments]
+    program = [sys.executable, str(Path(__file__).resolve()), *arguments]
     process = await asyncio.create_subprocess_exec(*program, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         yield process
