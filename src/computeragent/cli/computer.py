@@ -6,9 +6,10 @@ import argparse
 import asyncio
 import os
 import sys
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from computeragent.computer.spec import HEIGHT, WIDTH, ComputerSpec, check
 from computeragent.errors import MissingExtraError, ValidationError
@@ -153,7 +154,7 @@ async def _serve(
     token: str | None,
     warning: str,
     screen: Screen | None = None,
-    settings: dict[str, object] | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> None:
     """Serve; a computer that cannot be had is told before anybody is asked to look at it."""
     from computeragent.cli.listening import listen, serve_in_loop, url_of

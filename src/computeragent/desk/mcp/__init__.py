@@ -1,0 +1,1 @@
+"""A computer as tools of a client of the Model Context Protocol."""
