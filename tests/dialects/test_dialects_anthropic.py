@@ -364,3 +364,44 @@ def test_a_tool_result_without_content_stays_without():
     block = {"type": "tool_result", "tool_use_id": "t"}
     assert anthropic.parse_part(block) == ToolResult(call_id="t")
     assert anthropic.build_part(ToolResult(call_id="t"), own=True) == block
+
+
+@pytest.mark.parametrize(
+    ("kind", "extra", "beta"),
+    [
+        ("computer_20241022", {"display_width_px": 8, "display_height_px": 9}, "computer-use-2024-10-22"),
+        ("computer_20250124", {"display_width_px": 8, "display_height_px": 9}, "computer-use-2025-01-24"),
+        (
+            "computer_20251124",
+            {"display_width_px": 8, "display_height_px": 9, "enable_zoom": True},
+            "computer-use-2025-11-24",
+        ),
+        ("computer_toolset_20260801", {"configs": {"zoom": {"enabled": False}}}, None),
+    ],
+)
+def test_every_computer_tool_reads_back_and_asks_for_its_beta(kind, extra, beta):
+    named = {} if "toolset" in kind else {"name": "computer"}
+    body = {"model": "m", "max_tokens": 9, "messages": [], "tools": [{"type": kind, **named, **extra}]}
+    request = anthropic.parse_request(body)
+    assert [(tool.name, tool.kind, tool.extra) for tool in request.tools] == [("computer", kind, extra)]
+    assert anthropic.build_request(request) == body
+    assert anthropic.request_headers(request).get("anthropic-beta") == beta
+
+
+def test_betas_travel_in_a_header_and_each_once():
+    tool = Tool(name="computer", kind="computer_20250124")
+    extra = {"betas": ["context-1m-2025-08-07", "computer-use-2025-01-24"]}
+    request = ModelRequest(model="m", tools=(tool,), dialect="anthropic", extra=extra)
+    assert anthropic.request_headers(request) == {
+        "anthropic-version": "2023-06-01",
+        "anthropic-beta": "computer-use-2025-01-24,context-1m-2025-08-07",
+    }
+    assert "betas" not in anthropic.build_request(request)
+
+
+def test_the_result_of_a_toolset_s_call_names_the_toolset():
+    call = ToolCall(id="t", name="left_click", input={"coordinate": [1, 2]}, extra={"toolset_name": "computer"})
+    messages = (Message("assistant", (call,)), Message("user", (ToolResult(call_id="t", content=(Text("done"),)),)))
+    built = anthropic.build_request(ModelRequest(model="m", messages=messages, dialect="anthropic", max_tokens=9))
+    assert built["messages"][0]["content"][0]["toolset_name"] == "computer"
+    assert built["messages"][1]["content"][0]["toolset_name"] == "computer"

@@ -244,7 +244,7 @@ def build_item(part: Part, *, own: bool, make_id: MakeId | None, status: str = "
     extra: dict[str, Any] = part.extra if own and not isinstance(part, Opaque) else {}
     match part:
         case Thinking():
-            return _build_reasoning(part, extra, make_id)
+            return _build_reasoning(part if own else replace(part, signature=None), extra, make_id)
         case ToolCall():
             return _build_call(part, extra, make_id, status)
         case Opaque():
