@@ -12,6 +12,7 @@ import pytest
 
 from computeragent.responses import create_responses_server
 from computeragent.responses.resolving import Offered
+from computeragent.responses.service import Responses
 from computeragent.testing.models import ModelSimulator, parse_script
 from computeragent.wire.sse import SseDecoder
 from loopback import loopback
@@ -62,6 +63,13 @@ class Service:
 
     def __init__(self, client: httpx2.AsyncClient, simulator: ModelSimulator, page: Oracle, folder: Path) -> None:
         self.client, self.simulator, self.page, self.folder = client, simulator, page, folder
+        self.responses: Responses | None = None
+
+    @property
+    def live(self) -> int:
+        """Responses that are under way."""
+        assert self.responses is not None
+        return len(self.responses.live)
 
     @property
     def env(self) -> Json:
@@ -119,4 +127,6 @@ async def service(tmp_path: Path) -> AsyncIterator[Service]:
         loopback(app) as url,
         httpx2.AsyncClient(base_url=url, timeout=50) as client,
     ):
-        yield Service(client, simulator, page, tmp_path)
+        made = Service(client, simulator, page, tmp_path)
+        made.responses = app.state.responses
+        yield made

@@ -20,7 +20,7 @@ from computeragent.harness import LocalHarness
 from computeragent.policy.config import AnyPolicy
 from computeragent.responses import bodies
 from computeragent.responses.held import MAX_LIVE
-from computeragent.responses.people import People
+from computeragent.responses.people import People, PersonAnswer
 from computeragent.responses.service import Responses
 from computeragent.server.auth import LOOPBACK, Authenticate, Gate
 from computeragent.server.endpoint import Call, Endpoint, json_response
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 MAX_BODY = 64 * 1024 * 1024
 """Bytes of a request: a transcript with its screenshots."""
-PUBLIC = ("/health", "/docs", "/openapi.json")
+PUBLIC = ("/health", "/docs", "/openapi.json", "/human")
 
 
 def create_responses_server(
@@ -98,9 +98,9 @@ def routes(responses: Responses, people: People) -> list[Endpoint]:
     views = Views(responses)
     found = [
         Endpoint("GET", "/health", _health, "Health", public=True),
-        Endpoint("GET", "/human", people.page, "Where a person answers as the model human/human"),
+        Endpoint("GET", "/human", people.page, "Where a person answers as the model human/human", public=True),
         Endpoint("GET", "/human/pending", people.pending, "What waits for a person"),
-        Endpoint("POST", "/human/{request_id}", people.answer, "Answer as the model", raw=True, body=dict[str, Any]),
+        Endpoint("POST", "/human/{request_id}", people.answer, "Answer as the model", body=PersonAnswer),
     ]
     for root in ("", "/v1"):
         one = f"{root}/responses/{{response_id}}"

@@ -27,6 +27,11 @@ class Responses:
         self._offered = offered or Offered()
         self._held = Held(self._forget, most=most)
 
+    @property
+    def live(self) -> list[Run]:
+        """What is under way."""
+        return self._held.live
+
     def create(self, request: CreateResponse, principal: Principal) -> Run:
         """Begin a response. Raises a `ComputerAgentError` for all that can be known before it runs."""
         self._held.require_room()
