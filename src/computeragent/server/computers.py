@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from computeragent.computer.types import Computer
-from computeragent.errors import ComputerAgentError
+from computeragent.errors import ComputerAgentError, UnauthorizedError
 from computeragent.logs import Logger
 from computeragent.server.auth import LOOPBACK, Authenticate, Gate, host_name
 from computeragent.server.computer_commands import Commands
@@ -156,9 +156,9 @@ def _asked(asked: object) -> tuple[str | None, Mapping[str, Any] | None]:
 
 
 def _known(is_known: bool) -> dict[str, Any]:
-    return (
-        {"success": True, "message": "authenticated"} if is_known else {"success": False, "error": "the key is wrong"}
-    )
+    if is_known:
+        return {"success": True, "message": "authenticated"}
+    return {"success": False, "error": "the key is missing or wrong", "code": UnauthorizedError.code}
 
 
 def _key_in(message: str) -> str | None:

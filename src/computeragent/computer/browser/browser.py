@@ -103,7 +103,7 @@ class BrowserComputer:
                 )
                 computer = cls(claim, playwright, browser, await Pages.open(browser, size, dialogs), size)
         except BaseException as error:
-            await _after_all(_stop(playwright, claim))
+            await asyncio.shield(asyncio.ensure_future(_abandon(playwright, claim)))
             if isinstance(error, TimeoutError):
                 raise ComputerError(f"the browser did not start within {START:g} seconds") from None
             if isinstance(error, Error):
@@ -436,6 +436,7 @@ async def _stop(playwright: Playwright | None, claim: Claim) -> None:
         await claim.release()
 
 
-async def _after_all(cleaning: Awaitable[None]) -> None:
-    """Clean up to the end, also while being cancelled."""
-    await asyncio.shield(asyncio.ensure_future(cleaning))
+async def _abandon(playwright: Playwright | None, claim: Claim) -> None:
+    """End a browser that did not come to be: its driver would wait for it first."""
+    await claim.release()
+    await _stop(playwright, claim)

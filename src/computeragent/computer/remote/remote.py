@@ -13,7 +13,7 @@ from typing import Any, Self, cast, get_args
 from computeragent.computer import actions
 from computeragent.computer.images import screenshot_of, until_still
 from computeragent.computer.remote.commands import commands_of, key_command
-from computeragent.computer.remote.wire import CommandWire, NoSocketError, SocketWire, Wire, base_of, checked
+from computeragent.computer.remote.wire import CommandWire, NoSocketError, SocketWire, Wire, base_of, check_key, checked
 from computeragent.computer.types import (
     Button,
     CommandResult,
@@ -78,6 +78,7 @@ class RemoteComputer:
 
         """
         base = base_of(url)
+        check_key(api_key, name)
         wire: Wire
         http = wire = CommandWire(base, api_key, name)
         try:
@@ -355,9 +356,12 @@ class RemoteComputer:
 
     async def _measure(self) -> None:
         """Points are pixels of the screenshot, whatever the screen's own are (they differ where pixels are dense)."""
-        answer = await self._ask("get_screen_size", again=True)
+        try:
+            answer = await self._ask("get_screen_size", again=True)
+            self._size = (await self._shot()).size
+        except ComputerActionError as error:  # it is no model's fault
+            raise ComputerError(f"the computer-server shows no screen: {error.message}") from None
         width, height = _numbers(answer.get("size"), "width", "height")
-        self._size = (await self._shot()).size
         if width <= 0 or height <= 0:
             raise ComputerError("the computer-server told no size of its screen")
         self._scale = (width / self._size.width, height / self._size.height)

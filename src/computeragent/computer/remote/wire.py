@@ -50,6 +50,12 @@ def base_of(url: str) -> str:
     return urlunsplit((scheme, parts.netloc, path, "", ""))
 
 
+def check_key(*parts: str | None) -> None:
+    """Raise `ValidationError` for a key or name that no header can carry."""
+    if not all(part is None or (part.isascii() and part.isprintable()) for part in parts):
+        raise ValidationError("a key or name has characters that cannot be sent", hint="Use letters, digits and marks.")
+
+
 def checked(answer: Mapping[str, Any], command: str) -> dict[str, Any]:
     """An answer that says that it was done. Raises what went wrong there."""
     if answer.get("success") is True:
@@ -186,7 +192,7 @@ class SocketWire:
             return
         try:
             from websockets.asyncio.client import connect
-            from websockets.exceptions import InvalidHandshake, InvalidStatus, WebSocketException
+            from websockets.exceptions import InvalidHandshake, WebSocketException
         except ImportError:
             raise NoSocketError from None
         headers = {"X-API-Key": self._api_key, "X-Container-Name": self._name}
@@ -199,11 +205,7 @@ class SocketWire:
                 compression=None,  # pictures are compressed already
                 close_timeout=1,
             )
-        except InvalidStatus as error:
-            if error.response.status_code in {401, 403}:
-                raise wrong_key(self._base) from None
-            raise NoSocketError from None
-        except InvalidHandshake:
+        except InvalidHandshake:  # whatever the reason is, `/cmd` tells it better
             raise NoSocketError from None
         except (OSError, TimeoutError, WebSocketException) as error:
             raise unreachable(self._base, error) from error
