@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import ipaddress
+import socket
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
@@ -15,6 +16,7 @@ from typing import Any, cast
 from computeragent.errors import MissingExtraError, PeerError, ValidationError
 from computeragent.p2p.options import Exposure, PeerOptions
 
+_RECEIVE_BUFFER = 4 * 1024 * 1024  # bytes; the system may give less
 _OTHER_MEDIA = ("m=audio", "m=video")
 
 
@@ -52,7 +54,12 @@ def restrict(connection: Any, exposure: Exposure) -> None:
 
     async def within(component: int, addresses: list[str], timeout: int = 5) -> list[Any]:
         chosen = ["127.0.0.1", *(address for address in addresses if _is_within(address, exposure))]
-        return await gather(component=component, addresses=chosen, timeout=timeout)
+        candidates = await gather(component=component, addresses=chosen, timeout=timeout)
+        for protocol in ice._protocols:  # noqa: SLF001 - aioice gives nobody its sockets
+            sock = protocol.transport.get_extra_info("socket")
+            if sock is not None:  # a buffer that overflows costs a second of waiting
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+        return candidates
 
     ice.get_component_candidates = within
 
