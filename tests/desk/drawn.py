@@ -47,5 +47,5 @@ class Drawn:
 def colour_of(jpeg: bytes) -> tuple[int, int, int]:
     """The colour of a frame, to the tens: JPEG is not exact."""
     with Image.open(io.BytesIO(jpeg)) as image:
-        red, green, blue = image.convert("RGB").getpixel((160, 100))  # pyright: ignore
+        red, green, blue = image.convert("RGB").getpixel((160, 100))
     return round(red / 10) * 10, round(green / 10) * 10, round(blue / 10) * 10

@@ -28,7 +28,7 @@ async def knock(url: str, path: str = "/screen", *, host: str | None = None, **h
         kwargs = {}
     origin = given.pop("origin", None)
     try:
-        async with connect(address, additional_headers=given, origin=origin, **kwargs):  # pyright: ignore
+        async with connect(address, additional_headers=given, origin=origin, **kwargs):
             return 101
     except InvalidStatus as refused:
         return refused.response.status_code

@@ -85,7 +85,7 @@ async def test_pointer_and_keyboard_of_the_page_reach_the_desktop(browser: Brows
         def at(x: int, y: int) -> dict[str, float]:
             return {"x": 1 + x * (width - 2) / 800, "y": 1 + y * (width - 2) / 800}
 
-        await canvas.click(position=at(200, 50))  # pyright: ignore
+        await canvas.click(position=at(200, 50))
         clicked = await seen.until(lambda event: event["type"] == "click")
         assert abs(clicked["x"] - 200) <= 1
         assert abs(clicked["y"] - 50) <= 1
@@ -95,11 +95,11 @@ async def test_pointer_and_keyboard_of_the_page_reach_the_desktop(browser: Brows
         await page.keyboard.press("Control+a")
         await page.keyboard.press("Backspace")
         await seen.text("")
-        await canvas.click(position=at(400, 300), button="right")  # pyright: ignore
+        await canvas.click(position=at(400, 300), button="right")
         await seen.until(lambda event: event["type"] == "contextmenu")
-        await canvas.click(position=at(600, 400), modifiers=["Control"])  # pyright: ignore
+        await canvas.click(position=at(600, 400), modifiers=["Control"])
         await seen.until(lambda event: event["type"] == "click" and event["ctrl"])
-        await canvas.dblclick(position=at(500, 400))  # pyright: ignore
+        await canvas.dblclick(position=at(500, 400))
         await seen.until(lambda event: event["type"] == "dblclick")
         await page.mouse.wheel(0, 300)
         await seen.until(lambda event: event["type"] == "scroll" and event["y"] > 0)
@@ -147,8 +147,8 @@ async def test_without_websockets_the_page_shows_pictures(browser: Browser) -> N
         )
         await page.goto(f"{url}/?token={TOKEN}")
         await expect(page.locator("#state")).to_have_text("live · pictures only")
-        pixel = """() => { const image = document.querySelector("img.motion"), canvas = document.createElement("canvas");
-          const pen = canvas.getContext("2d"); pen.drawImage(image, 0, 0); return pen.getImageData(9, 9, 1, 1).data[1]; }"""
+        pixel = """() => { const canvas = document.createElement("canvas"), pen = canvas.getContext("2d");
+          pen.drawImage(document.querySelector("img.motion"), 0, 0); return pen.getImageData(9, 9, 1, 1).data[1]; }"""
         assert await page.evaluate(pixel) < 20
         drawn.colour = GREEN
         await page.wait_for_function(f"() => ({pixel})() > 150")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tempfile
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 from computeragent.agent import ComputerAgent
 from computeragent.chat import ChatHandle
-from computeragent.chat_result import ChatResult
 from computeragent.computer.types import Computer
 from computeragent.errors import ComputerAgentError, EngineError
 from computeragent.wire.events import HarnessEvent, SdkMessage
@@ -42,19 +43,21 @@ async def run_task(
     options: dict[str, Any] = {"computer": computer, "max_steps": max_steps, "deadline": deadline}
     if max_images is not None:
         options["only_n_most_recent_images"] = max_images
-    agent = ComputerAgent(
-        source={"type": "inline", "manifest": {"name": "desk", "version": "1.0.0"}},
-        engine="computer-use",
-        runtime="local",
-        model=model,
-        options=options,
-        approval_timeout=1.0,  # nobody is here to ask
-    )
-    handle = agent.chat(task)
-    try:
-        return await _follow(handle, progress)
-    finally:
-        await _after_all(_end(handle, agent))
+    with tempfile.TemporaryDirectory(prefix="computeragent-task-", ignore_cleanup_errors=True) as folder:
+        agent = ComputerAgent(
+            source=Path(folder),
+            agent_name="desk",
+            engine="computer-use",
+            runtime="local",
+            model=model,
+            options=options,
+            approval_timeout=1.0,  # nobody is here to ask
+        )
+        handle = agent.chat(task)
+        try:
+            return await _follow(handle, progress)
+        finally:
+            await _after_all(_end(handle, agent))
 
 
 async def _follow(handle: ChatHandle, progress: Progress) -> Outcome:
@@ -64,9 +67,7 @@ async def _follow(handle: ChatHandle, progress: Progress) -> Outcome:
     try:
         result = await handle
     except EngineError as error:
-        result: ChatResult | None = getattr(error, "result", None)
-        said = "" if result is None else result.text
-        return Outcome("\n".join(part for part in (said, f"{error.code}: {error.message}", error.hint) if part), True)
+        return Outcome(f"{error.code}: {error.message}", failed=True)
     return Outcome(result.text or "Done.", failed=False)
 
 
