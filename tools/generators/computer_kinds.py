@@ -31,8 +31,8 @@ def generate() -> str:
     parts.append("\n| Refused | Instead |\n|---|---|\n")
     parts.extend(f"| `{name}` | {remedy} |\n" for name, remedy in REFUSED.items())
     parts.append(
-        "\n## Functions\n\nA mapping of functions is a computer, too. `screenshot` is required; what is missing cannot\n"
-        "be done, and says so.\n\n| Function | Called as |\n|---|---|\n"
+        "\n## Functions\n\nA mapping of functions is a computer, too. `screenshot` is required; what is missing\n"
+        "cannot be done, and says so.\n\n| Function | Called as |\n|---|---|\n"
     )
     parts.extend(f"| `{name}` | {shape} |\n" for name, shape in FUNCTIONS.items())
     return "".join(parts)
