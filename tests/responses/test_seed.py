@@ -138,6 +138,27 @@ async def test_a_stream_comes_as_messages_and_a_peer_that_leaves_ends_its_work(t
             assert (refused["success"], refused["error"], refused["request_id"]) == (False, "Model is required", "r3")
 
 
+def test_the_example_shows_every_way(tmp_path: Path) -> None:
+    port = free_port()
+    example = Path(__file__).parents[2] / "examples/responses.py"
+    with serving(tmp_path, "--mode", "both", "--signaling-port", str(port), "--port", "0", at="http://") as (line, _):
+        url = line.partition(",")[0].split()[-1]
+        env = {**os.environ, "RESPONSES_URL": url, "SIGNALING_PORT": str(port), "RESPONSES_MODEL": MODEL}
+
+        def shown(*how: str) -> str:
+            command = [sys.executable, str(example), *how]
+            return subprocess.run(command, env=env, capture_output=True, text=True, timeout=50, check=True).stdout
+
+        over_http = shown()
+        assert "health: {'status': 'healthy'}" in over_http
+        assert "answer: There was a unicorn." in over_http
+        assert "answer: A boardwalk." in over_http
+        assert over_http.endswith("stream: response.completed\n")
+        assert "There was a unicorn." in shown("p2p")
+        first, *_ = shown("curl").splitlines()
+        assert subprocess.run(shlex.split(first), capture_output=True, check=True).stdout == b'{"status":"healthy"}'
+
+
 @asynccontextmanager
 async def connected(port: int) -> AsyncIterator[Any]:
     peer = Peer(id="client", peer_options=PeerOptions(host="localhost", port=port))
