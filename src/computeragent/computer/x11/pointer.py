@@ -14,8 +14,10 @@ from computeragent.computer.x11.connection import Connection
 _BUTTONS: dict[Button, int] = {"left": 1, "middle": 2, "right": 3, "back": 8, "forward": 9}
 _UP, _DOWN, _LEFT, _RIGHT = 4, 5, 6, 7
 _NOTCH = 120  # pixels that Chromium scrolls for one turn of the wheel
+_BETWEEN_NOTCHES = 0.016  # seconds; of notches within one picture Chromium sometimes loses some
+_LONGEST_SCROLL = 2.0
 _BETWEEN_CLICKS = 0.008  # seconds; without a gap programs take two clicks for one
-_STEP, _STEP_TIME = 12, 0.004  # pixels and seconds of a drag's steps; in one leap nothing is dragged
+_STEP, _STEP_TIME = 12, 0.008  # pixels and seconds of a drag's steps; in one leap nothing is dragged
 
 
 class Pointer:
@@ -88,18 +90,13 @@ class Pointer:
             await asyncio.shield(self.up(button))
 
     async def scroll(self, point: Point, dx: int, dy: int) -> None:
-        """Move it, and turn the wheel."""
-        turns = [(_DOWN if dy > 0 else _UP, _notches(dy)), (_RIGHT if dx > 0 else _LEFT, _notches(dx))]
-
-        def turn() -> None:
-            self._move(point)
-            for button, count in turns:
-                for _ in range(count):
-                    self._press(button)
-                    self._release(button)
-            self._connection.display.sync()
-
-        await self._connection.run(turn)
+        """Move it, and turn the wheel, notch by notch."""
+        await self.move(point)
+        turns = [_DOWN if dy > 0 else _UP] * _notches(dy) + [_RIGHT if dx > 0 else _LEFT] * _notches(dx)
+        for place, button in enumerate(turns):
+            if place:
+                await asyncio.sleep(min(_BETWEEN_NOTCHES, _LONGEST_SCROLL / len(turns)))
+            await self._connection.run(lambda button=button: self._turn(button))
 
     # ── In the connection's thread ──
 
@@ -111,6 +108,11 @@ class Pointer:
 
     def _release(self, button: int) -> None:
         xlib.xtest.fake_input(self._connection.display, xlib.X.ButtonRelease, button)
+
+    def _turn(self, button: int) -> None:
+        self._press(button)
+        self._release(button)
+        self._connection.display.sync()
 
     def _now(self, kind: int, button: int) -> None:
         xlib.xtest.fake_input(self._connection.display, kind, button)

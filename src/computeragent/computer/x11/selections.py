@@ -26,8 +26,8 @@ class Selections:
         self._owned: dict[int, bytes] = {}
         self._parts: dict[tuple[int, int], tuple[Any, int, bytes]] = {}  # what is being handed out in parts
         self._awaited: _Answer | None = None
-        self.taken: Callable[[], object] = lambda: None
-        """Called in the connection's thread when a program has taken our text."""
+        self.asked: Callable[[bool], object] = _ignore
+        """Called in the connection's thread when a program asks for what we own; with True, when it takes the text."""
 
     async def open(self) -> None:
         """Make the window that owns and asks."""
@@ -108,8 +108,7 @@ class Selections:
         )
         event.requestor.send_event(answer)
         self._connection.display.flush()
-        if text:
-            self.taken()
+        self.asked(text)
 
     def _hand_out(self, requestor: Any, place: int, kind: int, data: bytes) -> None:
         if kind == self._atoms["TEXT"]:
@@ -166,6 +165,10 @@ class Selections:
         awaited, self._awaited = self._awaited, None
         if awaited is not None:
             awaited.set(data)
+
+
+def _ignore(text: bool) -> None:
+    del text
 
 
 class _Answer:

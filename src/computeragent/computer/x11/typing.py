@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 import unicodedata
 from collections.abc import Iterator
 
@@ -24,8 +25,11 @@ _AT_ONCE = 50
 _PASTE_PART = 20_000
 _TAKEN = 10.0
 """Seconds that a program gets to take a paste."""
-_QUIET = 0.05
-"""Seconds without another look at the clipboard after which a paste is over: some programs look twice."""
+_QUIET, _LONGEST_QUIET = 0.1, 1.0
+"""Seconds without another look at the clipboard after which a paste is over; more for a program that is slow to look.
+
+Chromium looks a dozen times, and throws the paste away if the clipboard has changed before it is done.
+"""
 _PASTE = ("shift", "insert")  # which terminals understand, too
 _KEYS = {"\n": "enter", "\t": "tab"}
 
@@ -76,21 +80,17 @@ class Typist:
 
     async def _paste(self, part: str) -> bool:
         """Paste text; False if nobody took it, and then nobody will."""
-        taken, loop = asyncio.Event(), asyncio.get_running_loop()
-        self._selections.taken = lambda: loop.call_soon_threadsafe(taken.set)
+        looks = _Looks()
+        self._selections.asked = looks.add
         try:
             await self._selections.set(part, CLIPBOARD, PRIMARY)
             await self._keyboard.press(_PASTE)
-            patience = _TAKEN
-            while await _set_within(taken, patience):
-                taken.clear()
-                patience = _QUIET
-            if patience == _QUIET:
+            if await looks.taken():
                 return True
             await self._selections.set("", CLIPBOARD, PRIMARY)
             return False
         finally:
-            self._selections.taken = lambda: None
+            self._selections.asked = lambda text: None
 
     async def _slowly(self, part: str) -> None:
         """Type by keys, as many foreign characters at a time as there are spare keys."""
@@ -110,12 +110,37 @@ def _lines(text: str) -> Iterator[str]:
             yield part[start : start + _PASTE_PART]
 
 
-async def _set_within(event: asyncio.Event, seconds: float) -> bool:
-    try:
-        async with asyncio.timeout(seconds):
-            return await event.wait()
-    except TimeoutError:
-        return False
+class _Looks:
+    """When a program looked at the clipboard, and whether it took the text."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._more = asyncio.Event()
+        self._last, self._gap, self._taken = time.monotonic(), 0.0, False
+        self._begun = False
+
+    def add(self, text: bool) -> None:
+        """From the connection's thread."""
+        self._loop.call_soon_threadsafe(self._add, time.monotonic(), text)
+
+    async def taken(self) -> bool:
+        """Wait until the text is taken and nobody looks any more; False when nobody takes it."""
+        end = time.monotonic() + _TAKEN
+        while True:
+            quiet = min(max(_QUIET, self._gap * 4), _LONGEST_QUIET)
+            over = self._last + quiet if self._taken else end
+            try:
+                async with asyncio.timeout(max(0.0, over - time.monotonic())):
+                    await self._more.wait()
+            except TimeoutError:
+                return self._taken
+            self._more.clear()
+
+    def _add(self, at: float, text: bool) -> None:
+        if self._begun:
+            self._gap = max(self._gap, at - self._last)
+        self._last, self._taken, self._begun = at, self._taken or text, True
+        self._more.set()
 
 
 def _check(text: str) -> None:
