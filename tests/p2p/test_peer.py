@@ -84,7 +84,9 @@ async def test_messages_of_each_serialization(at: At, serialization: str, messag
 
 
 async def test_five_megabytes_arrive_and_closing_waits_for_them(at: At) -> None:
-    async with Peer(options=at()) as server, Peer(options=at()) as client:
+    """Nobody is taken for dead meanwhile, although signs of life wait behind the data."""
+    busy = at(heartbeat=0.1, dead_after=0.5)
+    async with Peer(options=busy) as server, Peer(options=busy) as client:
         connection = client.connect(server.id)
         await connection.send(b"x" * 5_000_000)
         closing = asyncio.create_task(connection.close())

@@ -18,7 +18,7 @@ from computeragent.p2p.serialization import Signal, serialization
 MAX_UNSENT = 4 * 1024 * 1024  # bytes on their way before `send` waits
 MAX_WAITING = 10_000  # messages to be read
 _MAX_SIGNALS = 128  # of a connection that is being made
-_FEWEST_ASKED = 3  # times before a peer counts as dead
+_FEWEST_ASKED = 2  # times before a peer counts as dead
 _FLUSH = 10.0  # seconds that closing waits for what was sent
 _log = Logger("p2p")
 
@@ -67,7 +67,6 @@ class Connection:
         self._tasks: set[asyncio.Task[None]] = set()
         self._connection: Any = None
         self._channel: Any = None
-        self._pulse: ice.Pulse | None = None
 
     @property
     def open(self) -> bool:
@@ -289,9 +288,8 @@ class Connection:
         if self._state != "connecting":
             return
         self._state = "open"
-        self._pulse = ice.Pulse(self._connection)
         self._changed.set()
-        self._run(self._watch(self._pulse))
+        self._run(self._watch(ice.Pulse(self._connection)))
         self._events.emit("open")
 
     def _on_state(self) -> None:
@@ -320,8 +318,6 @@ class Connection:
     def _on_frame(self, frame: bytes | str) -> None:
         if not self.open:
             return
-        if self._pulse is not None:
-            self._pulse.heard()
         try:
             message = self._codec.read(frame)
         except PeerMessageError as error:

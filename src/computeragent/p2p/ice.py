@@ -131,34 +131,37 @@ def _own_addresses() -> Iterable[str]:
 
 
 class Pulse:
-    """Whether the other side is alive, by what every WebRTC stack answers: a STUN request on the pair in use.
+    """Whether the other side is alive: by anything that it sends, and by its answer to a STUN request.
 
-    ICE itself asks, too, and takes half a minute to believe it.
+    Every WebRTC stack answers those. ICE itself asks, too, and takes half a minute to believe it.
     """
 
     def __init__(self, connection: Any) -> None:
         self._ice = _ice(connection)
         self._heard = time.monotonic()
+        received = self._ice.data_received
 
-    def heard(self) -> None:
-        """Something came from the other side."""
-        self._heard = time.monotonic()
+        def hear(data: bytes, component: int) -> None:
+            self._heard = time.monotonic()
+            received(data, component)
+
+        self._ice.data_received = hear  # confirmations of what was sent come here, too
 
     def silence(self) -> float:
         """Seconds since it was last heard."""
         return time.monotonic() - self._heard
 
     async def ask(self) -> bool:
-        """Ask for a sign of life, and wait half a second for it; whether it came."""
+        """Ask for a sign of life, twice, and wait a second and a half for it; whether it came."""
         stun = load("aioice.stun")
         for pair in list(self._ice._nominated.values()):  # noqa: SLF001 - aioice tells it to nobody
             request = self._ice.build_request(pair, nominate=False)
             key = self._ice.remote_password.encode()
             try:
-                await pair.protocol.request(request, pair.remote_addr, integrity_key=key, retransmissions=0)
+                await pair.protocol.request(request, pair.remote_addr, integrity_key=key, retransmissions=1)
             except (stun.TransactionError, OSError):
                 continue
-            self.heard()
+            self._heard = time.monotonic()
             return True
         return False
 

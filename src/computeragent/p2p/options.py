@@ -19,7 +19,8 @@ class PeerOptions:
     `exposure` says who can reach this peer directly: programs on this machine (``loopback``), of its private networks
     (``lan``), or anybody who gets through (``all``, which `ice_servers` need: URLs, or mappings with ``urls``,
     ``username`` and ``credential``). With a `secret`, only those are let in whose metadata has it as ``secret``.
-    A peer that is silent for `dead_after` counts as gone; it is asked for a sign of life every `heartbeat`.
+    A peer that is silent for `dead_after` counts as gone; one that says nothing is asked for a sign of life every
+    `heartbeat`.
     `max_message` bounds each message, and what waits to be read of one connection.
     """
 
