@@ -21,7 +21,7 @@ PAGE = """
  #field{position:absolute;left:20px;top:20px;width:400px;height:40px}
  #button{position:absolute;left:20px;top:100px;width:200px;height:60px}
  #pad{position:absolute;left:20px;top:200px;width:400px;height:200px;background:#cde}</style>
-<input id="field"><button id="button">Press</button><div id="pad"></div>
+<input id="field" autofocus><button id="button">Press</button><div id="pad"></div>
 <script>
  let queue = Promise.resolve();
  const tell = (what) => { queue = queue.then(() => fetch("/event", {method: "POST", body: JSON.stringify(what)})); };

@@ -118,8 +118,9 @@ async def test_one_turn_is_one_reply_with_what_it_asked_for_done(service: Servic
     await service.page.until(lambda: service.page.of("click"))
     assert [item["type"] for item in first["output"]] == ["message", "computer_call", "computer_call_output"]
     assert first["status"] == "completed"
-    second = await service.ask("Go on", previous_response_id=first["id"], mode="turn")
+    second = await service.ask("Please press it again", previous_response_id=first["id"], mode="turn")
     assert second["session_id"] == first["session_id"]
+    await service.page.until(lambda: len(service.page.of("click")) == 2)
     assert len(service.page.of("load")) == 1  # the same page, as it was left
 
 

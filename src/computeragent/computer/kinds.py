@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -12,12 +13,14 @@ from computeragent.computer.asking import PORT, Asked, asked_of
 from computeragent.computer.custom import CustomComputer, are_functions
 from computeragent.computer.spec import ComputerSpec, OsType, check, check_permitted
 from computeragent.computer.types import Computer, HasPages, HasWindows
-from computeragent.errors import ComputerUnsupportedError, ValidationError
+from computeragent.errors import ComputerError, ComputerUnsupportedError, ValidationError
 
 __all__ = ["TABLE", "ComputerSpec", "Row", "open_computer", "show", "spec_of"]
 
 CLOUD = "https://{name}.containers.cloud.trycua.com:8443"
 """Where cua's cloud says that its containers are."""
+_WINDOW = 30.0
+"""Seconds that a browser may take to be seen."""
 _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 
 
@@ -89,10 +92,23 @@ async def show(computer: Computer, page: str | None) -> None:
     if isinstance(computer, HasPages):
         await computer.goto(page)
     elif isinstance(computer, HasWindows):
-        await computer.launch("chromium", [page])
-        await computer.settle()
+        await _browse(computer, page)
     else:
         raise ComputerUnsupportedError(f"a computer of kind {computer.kind} opens no `page` at the start")
+
+
+async def _browse(computer: HasWindows, page: str) -> None:
+    """Launch a browser, and wait until it is to be seen."""
+    before = {window.id for window in await computer.windows()}
+    await computer.launch("chromium", [page])
+    try:
+        async with asyncio.timeout(_WINDOW):
+            while before.issuperset(window.id for window in await computer.windows()):  # noqa: ASYNC110 - it is asked
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise ComputerError("the browser shows no window", hint="Is Chromium installed there?") from None
+    assert isinstance(computer, Computer)
+    await computer.settle()
 
 
 async def _open_x11(spec: ComputerSpec) -> Computer:

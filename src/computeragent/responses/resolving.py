@@ -28,6 +28,7 @@ from computeragent.wire.requests import UserInput
 
 COMPUTER_ENV = frozenset({"CUA_API_KEY", "CUA_CONTAINER_NAME"})
 """Variables of a request that are for its computer."""
+_ENGINE = ComputerUseEngine(confined=False)  # what it is given is checked here
 _APPROVAL_TIMEOUT = 600.0
 _FAR = ("run_command", "callbacks", "custom_loop", "tools", "trust_remote_code")
 
@@ -65,7 +66,7 @@ def resolve(
     options["computer"] = msgspec.to_builtins(spec)
     opening = SessionRequest(
         source=InlineSource(manifest={"name": "computer-use", "version": "1.0.0"}),
-        engine=ComputerUseEngine(confined=False),  # what it is given has been checked here
+        engine=_ENGINE,
         model=model,
         envs=envs,
         options=options,
