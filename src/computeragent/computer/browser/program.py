@@ -7,10 +7,10 @@ import shutil
 from pathlib import Path
 
 from computeragent.computer.chromium import NAMES, QUIET
+from computeragent.computer.programs import base_environment
 from computeragent.errors import ComputerError
 from computeragent.settings import setting
 
-_INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "XAUTHORITY")
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY")
 
 FLAGS = (*QUIET, "--test-type")
@@ -42,9 +42,10 @@ def not_found() -> ComputerError:
 
 def environment(home: Path, *, display: str | None) -> dict[str, str]:
     """What Chromium gets of its host: nothing that a page, or a program that it starts, might tell on."""
-    names = [*_INHERITED, *_PROXIES, *(name.lower() for name in _PROXIES)]
-    env = {name: os.environ[name] for name in names if name in os.environ}
-    return env | {"HOME": str(home), "XDG_RUNTIME_DIR": str(home)} | ({"DISPLAY": display} if display else {})
+    names = [*_PROXIES, *(name.lower() for name in _PROXIES), *(["XAUTHORITY"] if display else [])]
+    extra = {name: os.environ[name] for name in names if name in os.environ}
+    extra |= {"XDG_RUNTIME_DIR": str(home)} | ({"DISPLAY": display} if display else {})
+    return base_environment(home, extra)
 
 
 def may_use_sandbox() -> bool:
