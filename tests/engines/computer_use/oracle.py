@@ -43,6 +43,7 @@ class Oracle:
         self.url = ""
         self.state: dict[str, Any] = {}
         self._changed = asyncio.Event()
+        self._open: set[asyncio.StreamWriter] = set()
 
     async def until(self, condition: Callable[[dict[str, Any]], Any], *, limit: float = 20.0) -> dict[str, Any]:
         """The state, as soon as it is as wanted; after the limit as it is."""
@@ -56,6 +57,7 @@ class Oracle:
         return self.state
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open.add(writer)
         try:
             while (line := await reader.readline()).strip():
                 size = 0
@@ -73,7 +75,15 @@ class Oracle:
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
+            self._open.discard(writer)
             writer.close()
+
+    async def hang_up(self) -> None:
+        """End every connection."""
+        for writer in list(self._open):
+            writer.transport.abort()
+        while self._open:
+            await asyncio.sleep(0.001)
 
 
 @asynccontextmanager
@@ -86,3 +96,4 @@ async def oracle() -> AsyncIterator[Oracle]:
         yield made
     finally:
         server.close()
+        await made.hang_up()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from computeragent import ComputerAgent
-from computeragent.computer.pool import default_pool
+from computeragent.computer.pool import ComputerPool, default_pool
 from computeragent.computer.x11 import X11Computer
 from computeragent.errors import TurnFailedError
 from computeragent.models.script.loading import parse_script
@@ -45,6 +45,8 @@ rules:
     turns:
       - computer: {{action: wait, seconds: 50}}
       - text: Never.
+  - match: Hello
+    turns: ["Hello yourself."]
   - match: Break
     turns:
       - text: A long answer that never comes to its end.
@@ -65,6 +67,14 @@ WIRES = {
 async def page() -> AsyncIterator[Oracle]:
     async with oracle() as made:
         yield made
+
+
+@pytest.fixture
+async def pool() -> AsyncIterator[ComputerPool]:
+    """The pool of a test, with nothing left in it afterwards."""
+    made = default_pool()
+    yield made
+    await made.aclose()
 
 
 @asynccontextmanager
@@ -181,45 +191,58 @@ async def test_a_stream_that_breaks_off_is_asked_for_again_and_then_told(tmp_pat
         with pytest.raises(TurnFailedError, match="broke off") as failed:
             await made.chat("Break")
         assert ended(failed.value.result)["error"]["code"] == "MODEL_CALL"
-        assert "You said: Hello" in (await made.chat("Hello")).text
+        assert (await made.chat("Hello")).text == "Hello yourself."
     assert len(simulator.requests) >= 3
 
 
-async def test_a_computer_of_the_pool_is_leased_for_the_run_and_given_back(tmp_path: Path, page: Oracle) -> None:
-    pool = default_pool()
+async def test_a_computer_of_the_pool_is_leased_for_the_run_and_given_back(tmp_path: Path, pool: ComputerPool) -> None:
     computer = {"kind": "x11", "width": 1024, "height": 768}
     async with simulated() as (_, envs):
         async with agent(tmp_path, computer, envs) as made:
-            assert (await made.chat("Hello")).text == "You said: Hello"
-            assert pool.leased == 0  # nobody needed it
+            assert (await made.chat("Hello")).text == "Hello yourself."
+            assert pool.busy == 0  # nobody needed it
             await made.chat("Click the button")
-            assert pool.leased == 1
+            assert pool.busy == 1
         async with asyncio.timeout(20):
-            while pool.leased:
+            while pool.busy:
                 await asyncio.sleep(0.01)
-    await pool.aclose()
 
 
+@pytest.mark.usefixtures("pool")
 async def test_a_browser_is_a_computer_as_well(tmp_path: Path, page: Oracle) -> None:
     computer = {"kind": "browser", "width": 1024, "height": 768, "page": page.url}
-    async with simulated() as (_, envs):
-        async with agent(tmp_path, computer, envs, "openai") as made:
-            await made.chat("Fill in the page")
-        seen = await page.until(lambda seen: seen["selected"] == TEXT)
+    async with simulated() as (_, envs), agent(tmp_path, computer, envs, "openai") as made:
+        await made.chat("Fill in the page")
+        seen = dict(await page.until(lambda seen: seen["selected"] == TEXT))
     assert (seen["clicks"], seen["text"], seen["moved"], seen["selected"]) == (1, TEXT, [200, 100], TEXT)
-    await default_pool().aclose()
 
 
-async def test_a_display_that_dies_ends_the_turn_and_the_next_one_has_another(tmp_path: Path, page: Oracle) -> None:
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[X11Computer]:
+    """The desktops that are started in a test."""
+    made: list[X11Computer] = []
+    start = X11Computer.start
+
+    async def remembered(*args: Any, **kwargs: Any) -> X11Computer:
+        made.append(await start(*args, **kwargs))
+        return made[-1]
+
+    monkeypatch.setattr(X11Computer, "start", remembered)
+    return made
+
+
+@pytest.mark.usefixtures("pool")
+async def test_a_display_that_dies_ends_the_turn_and_the_next_one_has_another(
+    tmp_path: Path, started: list[X11Computer]
+) -> None:
     computer = {"kind": "x11", "width": 1024, "height": 768}
-    pool = default_pool()
     async with simulated() as (_, envs), agent(tmp_path, computer, envs) as made:
         await made.chat("Click the button")
-        (place,) = pool._state.busy
-        assert isinstance(place.computer, X11Computer)
-        place.computer.kill()
+        display = started[0]._managed
+        assert display is not None
+        display.server.kill()
         with pytest.raises(TurnFailedError) as failed:
             await made.chat("Click the button")
         assert ended(failed.value.result)["error"]["code"] == "COMPUTER_UNAVAILABLE"
         assert (await made.chat("Click the button")).text == "Clicked."
-    await pool.aclose()
+    assert len(started) == 2

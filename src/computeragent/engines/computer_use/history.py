@@ -21,6 +21,12 @@ from computeragent.wire.encoding import to_json
 
 ENTRY = "ca_model_message"
 GONE = Text("[This screenshot is not shown any more.]")
+BLANK = Media(
+    kind="image",
+    media_type="image/png",
+    data="iVBORw0KGgoAAAANSUhEUgAAACAAAAAgCAAAAABWESUoAAAAGElEQVR42mM8wYAfMDGMKhhVMKpghCoAAMCFAQivNpqkAAAAAElFTkSuQmCC",
+)
+"""A small grey picture: where a picture is the only answer, it stands for one that is not shown any more."""
 
 
 @dataclass(slots=True)
@@ -107,13 +113,7 @@ class History:
         """The conversation as the model is told it now."""
         left = self._images
         told: list[Message] = []
-        dropped: set[str] = set()
         for message in reversed(self._messages):
-            if message.role == "assistant":
-                kept = without(message.content, dropped)
-                if kept:
-                    told.append(message if kept is message.content else replace(message, content=kept))
-                continue
             parts: list[Part] = []
             for part in reversed(message.content):
                 if not isinstance(part, ToolResult) or not _has_picture(part) or left is None:
@@ -121,9 +121,6 @@ class History:
                 elif left > 0:
                     left -= 1
                     parts.append(part)
-                elif _is_screen(part):
-                    dropped.add(part.call_id)
-                    parts.append(Text(_was_done(_call(self._messages, part.call_id))))
                 else:
                     parts.append(_unpictured(part))
             parts.reverse()
@@ -145,16 +142,14 @@ class History:
             await self._store.append(self._key, entries)
 
     def _take_up(self, message: Message, *, same: bool) -> None:
-        """Add a message from elsewhere. What another wire said in its own way becomes text, and so do calls whose
-        picture is lost where a picture is the only answer.
-        """
+        """Add a message from elsewhere. What another wire said in its own way becomes text."""
         lost: set[str] = set()
         parts: list[Part] = []
         for part in message.content:
             if not isinstance(part, ToolResult):
                 if (kept := part if same else _plain(part)) is not None:
                     parts.append(kept)
-            elif same and (not _is_screen(part) or _has_picture(part)):
+            elif same:
                 parts.append(part)
             else:
                 lost.add(part.call_id)
@@ -213,12 +208,12 @@ def _is_screen(result: ToolResult) -> bool:
 
 
 def _has_picture(result: ToolResult) -> bool:
-    return any(isinstance(part, Media) for part in result.content)
+    return any(isinstance(part, Media) and part != BLANK for part in result.content)
 
 
 def _unpictured(result: ToolResult) -> ToolResult:
     kept = tuple(part for part in result.content if not isinstance(part, Media))
-    return replace(result, content=kept if _is_screen(result) else (*kept, GONE))
+    return replace(result, content=(*kept, BLANK if _is_screen(result) else GONE))
 
 
 def _unseen(message: Message) -> Message:
