@@ -1,4 +1,7 @@
-"""On a machine that has a loopback interface and nothing else: a broker, and two peers that talk. Prints `ok`."""
+"""On a machine that has a loopback interface and nothing else: a broker, and two peers that talk. Prints `ok`.
+
+`alone.py CHROMIUM PEERJS` lets a page be one of them, with the two settings of Chromium that it takes there.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import asyncio
 import fcntl
 import socket
 import struct
+import sys
+from typing import Any
 
 from computeragent.p2p import Peer, PeerOptions, open_broker
 
@@ -18,7 +23,48 @@ def raise_loopback() -> None:
         fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _UP))
 
 
-async def main() -> None:
+async def meet_a_page(chromium: str, peerjs: str) -> None:
+    from playwright.async_api import async_playwright
+    from starlette.applications import Starlette
+    from starlette.responses import HTMLResponse
+    from starlette.routing import Route
+
+    from loopback import loopback
+
+    async def page(_: Any) -> HTMLResponse:
+        return HTMLResponse("<!doctype html><title>peer</title>")
+
+    flags = ["--allow-loopback-in-peer-connection", "--disable-features=WebRtcHideLocalIpsWithMdns"]
+    async with (
+        open_broker(port=0) as port,
+        Peer("desk", PeerOptions(port=port)) as server,
+        loopback(Starlette(routes=[Route("/", page)])) as url,
+        async_playwright() as driver,
+    ):
+        browser = await driver.chromium.launch(executable_path=chromium, args=["--no-sandbox", *flags])
+        page_ = await browser.new_page()
+        await page_.goto(url)
+        await page_.add_script_tag(path=peerjs)
+        await page_.evaluate(
+            """port => {
+              window.got = new Promise(ok => {
+                const peer = new peerjs.Peer({host: "localhost", port, path: "/", config: {iceServers: []}});
+                peer.on("open", () => {
+                  const link = peer.connect("desk");
+                  link.on("open", () => link.send("x".repeat(100000)));
+                  link.on("data", ok);
+                });
+              });
+            }""",
+            port,
+        )
+        incoming = await anext(server.connections())
+        await incoming.send(len(await incoming.receive()))
+        assert await page_.evaluate("got") == 100_000
+        await browser.close()
+
+
+async def meet() -> None:
     async with (
         open_broker(port=0) as port,
         Peer("desk", PeerOptions(port=port)) as server,
@@ -29,10 +75,10 @@ async def main() -> None:
         incoming = await anext(server.connections())
         await incoming.send(len(await incoming.receive()))
         assert await connection.receive() == 100_000
-    assert [name for _, name in socket.if_nameindex()] == ["lo"]
-    print("ok")
 
 
 if __name__ == "__main__":
     raise_loopback()
-    asyncio.run(main())
+    assert [name for _, name in socket.if_nameindex()] == ["lo"]
+    asyncio.run(meet_a_page(*sys.argv[1:]) if len(sys.argv) > 1 else meet())
+    print("ok")

@@ -24,6 +24,7 @@ from loopback import loopback
 
 from .conftest import At
 from .npm import installed
+from .test_processes import run_alone
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
 
@@ -251,6 +252,11 @@ async def test_an_id_that_is_taken_is_told_to_a_page(page: Page, at: At) -> None
     async with Peer("desk", at()):
         fault = await page.evaluate("port => peer(port, 'desk').catch(error => error.type)", at.port)
         assert fault == "unavailable-id"
+
+
+async def test_a_page_meets_a_peer_on_a_machine_with_nothing_but_loopback(modules: Path) -> None:
+    told, error = await run_alone(chromium(), str(modules / "peerjs" / "dist" / "peerjs.min.js"))
+    assert told == "ok\n", error
 
 
 @asynccontextmanager

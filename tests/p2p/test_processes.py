@@ -81,13 +81,23 @@ async def test_a_peer_that_ends_in_order_is_noticed_at_once(at: At) -> None:
         assert connection.error is None
 
 
-async def test_peers_meet_on_a_machine_with_nothing_but_loopback() -> None:
+async def run_alone(*arguments: str) -> tuple[str, str]:
+    """What `alone.py` prints and complains of, in a network of its own."""
     unshare = shutil.which("unshare")
     if unshare is None:
         if os.environ.get("CI"):
             pytest.fail("unshare is missing")
         pytest.skip("unshare is missing")
-    program = [unshare, "--net", "--map-root-user", sys.executable, str(HERE / "alone.py")]
-    process = await asyncio.create_subprocess_exec(*program, stdout=PIPE, stderr=PIPE)
-    told, error = await asyncio.wait_for(process.communicate(), 40)
-    assert (told, error.decode()) == (b"ok\n", "")
+    program = [unshare, "--net", "--map-root-user", sys.executable, str(HERE / "alone.py"), *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(HERE.parent)}
+    process = await asyncio.create_subprocess_exec(*program, stdout=PIPE, stderr=PIPE, env=environment)
+    try:
+        told, error = await asyncio.wait_for(process.communicate(), 50)
+    finally:
+        if process.returncode is None:
+            process.kill()
+    return told.decode(), error.decode()
+
+
+async def test_peers_meet_on_a_machine_with_nothing_but_loopback() -> None:
+    assert await run_alone() == ("ok\n", "")
