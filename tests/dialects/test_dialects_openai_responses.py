@@ -193,6 +193,17 @@ def test_what_was_read_is_written_again_in_full():
     assert once["input"][2:5] == REQUEST["input"][2:5]
 
 
+def test_the_preview_of_the_computer_tool_gets_the_truncation_that_it_demands():
+    preview, successor = Tool(name="computer", kind="computer_use_preview"), Tool(name="computer", kind="computer")
+    request = ModelRequest(model="m", tools=(preview,), dialect="openai_responses")
+    assert responses.build_request(request)["truncation"] == "auto"
+    stated = ModelRequest(model="m", tools=(preview,), dialect="openai_responses", extra={"truncation": "disabled"})
+    assert responses.build_request(stated)["truncation"] == "disabled"
+    assert "truncation" not in responses.build_request(
+        ModelRequest(model="m", tools=(successor,), dialect=request.dialect)
+    )
+
+
 def test_an_input_may_be_one_text():
     assert responses.parse_request({"model": "m", "input": "Hello"}).messages == (Message("user", (Text("Hello"),)),)
 

@@ -15,6 +15,8 @@ from computeragent.errors import ValidationError
 COMPUTER_TOOLS = frozenset({"computer", "computer_use", "computer_use_preview"})
 """The provider's own computer tools; all are called `computer` in the neutral model."""
 
+_PREVIEW = "computer_use_preview"
+
 
 def parse_request(body: Body) -> ModelRequest:
     """Read the body of `POST /v1/responses`. Raises `ValidationError`.
@@ -113,7 +115,8 @@ def build_request(request: ModelRequest) -> dict[str, Any]:
 
     Of another dialect's request, thinking and provider-defined tools are left out, and a thinking budget becomes the
     nearest effort; stop sequences, seed and top-k have no word here. Raises `ValidationError` for media that this wire
-    cannot carry, and for a computer call that is answered without a screenshot.
+    cannot carry, and for a computer call that is answered without a screenshot. With the preview of the computer tool,
+    which demands it, `truncation` is ``auto`` where nothing else is said.
     """
     own = request.dialect == NAME
     body: dict[str, Any] = {**request.extra} if own else {}
@@ -125,6 +128,8 @@ def build_request(request: ModelRequest) -> dict[str, Any]:
     tools = [_build_tool(tool, own=own) for tool in request.tools if own or tool.kind == "function"]
     if tools:
         body["tools"] = tools
+        if any(tool["type"] == _PREVIEW for tool in tools):
+            body.setdefault("truncation", "auto")
         body |= absent_if_none(parallel_tool_calls=request.parallel_tool_calls)
     if request.tool_choice is not None and (tools or own):
         body["tool_choice"] = _build_tool_choice(request.tool_choice, request.tools)
