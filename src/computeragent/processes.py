@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 _ROUNDS = 20
+_GRACE = 0.5  # seconds; an X server removes its socket
 _LOOK = 1.0  # seconds between looks at the parent, for when somebody else holds the other end of our pipe
 
 
@@ -46,23 +47,39 @@ def marks(name: str) -> dict[int, str]:
     return found
 
 
-def kill_marked(name: str, value: str, *, within: float = 5.0) -> bool:
+def kill_marked(name: str, value: str, *, within: float = 5.0, grace: float = 0.0) -> bool:
     """End every process with that mark and what descends from it; True when none is left after `within` seconds.
 
-    Descendants count by their parents, too: some programs write over their own environment.
+    Descendants count by their parents, too: some programs write over their own environment. With `grace` they are
+    asked first (SIGTERM) and have so many seconds to tidy up.
     """
     end = time.monotonic() + within
+    if grace:
+        asked = _marked(name, value)
+        for pid in asked:
+            _signal(pid, signal.SIGTERM)
+        _wait(asked, time.monotonic() + grace)
     for _ in range(_ROUNDS):  # a process may start another while we look
-        living = _family({pid for pid, mark in marks(name).items() if mark == value})
+        living = _marked(name, value)
         if not living:
             return True
         for pid in living:
-            _kill(pid)
-        while any(started(pid) for pid in living):
-            if time.monotonic() > end:
-                return False
-            time.sleep(0.002)
+            _signal(pid, signal.SIGKILL)
+        if not _wait(living, end):
+            return False
     return False
+
+
+def _marked(name: str, value: str) -> set[int]:
+    return _family({pid for pid, mark in marks(name).items() if mark == value})
+
+
+def _wait(pids: set[int], end: float) -> bool:
+    while any(started(pid) for pid in pids):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.002)
+    return True
 
 
 def _family(roots: set[int]) -> set[int]:
@@ -90,9 +107,9 @@ def _stat(pid: int) -> list[str]:
         return []
 
 
-def _kill(pid: int) -> None:
+def _signal(pid: int, number: int) -> None:
     with suppress(OSError):  # gone already, or not ours
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, number)
 
 
 def keeper_command(name: str, value: str, folder: str) -> list[str]:
@@ -107,7 +124,7 @@ def _keep(name: str, value: str, folder: str) -> int:
     while os.getppid() == parent:
         if select.select([0], [], [], _LOOK)[0] and not os.read(0, 1):
             break
-    clean = kill_marked(name, value)
+    clean = kill_marked(name, value, grace=_GRACE)
     shutil.rmtree(folder, ignore_errors=True)
     return 0 if clean and not os.path.exists(folder) else 1  # noqa: PTH110
 

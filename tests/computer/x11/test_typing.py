@@ -50,8 +50,8 @@ async def test_short_texts_are_keys_that_a_page_hears(page: ChromiumPage):
     await page.computer.type("aB漢\n")
     await page.text("aB漢\n")
     heard = [event["key"] for event in await page.seen("keydown")]
-    assert [key for key in heard if key not in {"\0", "Unidentified"}] == ["a", "Shift", "B", "Enter"]
-    assert len(heard) == 5  # Chromium has no name for a key that was given its character just now
+    # Chromium does not always have a name for a key that was given its character just now; it has its text.
+    assert (heard[:3], heard[4:]) == (["a", "Shift", "B"], ["Enter"])
 
 
 async def test_many_texts_with_other_characters_each_time(page: ChromiumPage):

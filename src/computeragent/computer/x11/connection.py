@@ -86,6 +86,7 @@ class Connection:
         self._worker.stop()
 
     def _connect(self) -> None:
+        _check_socket(self.name)
         self.display = xlib.Display(self.name)
         self.display.set_error_handler(_note_error)
         self._worker.watch(self.display.fileno(), self._handle_events)
@@ -112,6 +113,15 @@ class Connection:
 
     def _error(self) -> ComputerError:
         return ComputerError(f"display {self.name} is gone, or was never there")
+
+
+def _check_socket(name: str) -> None:
+    """Raise `OSError` where nobody listens. Xlib would try others, and leave its sockets open."""
+    number = name[1:].partition(".")[0]
+    if name.startswith(":") and number.isdigit():
+        with socket.socket(socket.AF_UNIX) as probe:
+            path = f"/tmp/.X11-unix/X{number}"  # noqa: S108 - where X servers have it
+            probe.connect(path if os.path.exists(path) else f"\0{path}")  # noqa: PTH110
 
 
 def _note_error(error: Any, request: Any) -> None:

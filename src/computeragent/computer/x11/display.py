@@ -39,10 +39,16 @@ class ManagedDisplay:
                 raise ComputerError(f"{program} is not installed", hint="apt-get install xvfb openbox")
         claim = await Claim.make()
         try:
-            home, run, tmp = (claim.folder / name for name in ("home", "run", "tmp"))
-            for folder in (home, run, tmp):
+            home, run, tmp, cache = (claim.folder / name for name in ("home", "run", "tmp", "cache"))
+            for folder in (home, run, tmp, cache):
                 folder.mkdir(mode=0o700)
-            private = {"XDG_RUNTIME_DIR": str(run), "TMPDIR": str(tmp), "NO_AT_BRIDGE": "1", **extra, **claim.env}
+            private = {
+                "XDG_RUNTIME_DIR": str(run),
+                "XDG_CACHE_HOME": str(cache),
+                "TMPDIR": str(tmp),
+                "NO_AT_BRIDGE": "1",
+            }
+            private |= {**extra, **claim.env}
             env = base_environment(home, private)
             name, server = await _start_server(width, height, env, claim.folder / "xvfb.log")
             env["DISPLAY"] = name
