@@ -17,7 +17,8 @@ PAGE = """
 <!doctype html><meta charset="utf-8"><title>oracle</title>
 <style>body{margin:0;font:16px sans-serif} #field{position:absolute;left:20px;top:20px;width:600px;height:200px}
  #target{position:absolute;left:700px;top:40px;width:120px;height:80px;background:#8cf}
- #list{position:absolute;left:700px;top:200px;width:200px;height:200px;overflow:auto} #list div{height:8000px;width:8000px}
+ #list{position:absolute;left:700px;top:200px;width:200px;height:200px;overflow:auto}
+ #list div{height:8000px;width:8000px}
 </style>
 <textarea id="field"></textarea><div id="target"></div><div id="list"><div></div></div>
 <script>
@@ -26,7 +27,8 @@ PAGE = """
    buttons: event.buttons, detail: event.detail, key: event.key, code: event.code, ctrl: event.ctrlKey,
    shift: event.shiftKey, alt: event.altKey, target: event.target.id, dx: event.deltaX, dy: event.deltaY,
    at: performance.now()});
- for (const type of ["mousedown","mouseup","click","dblclick","auxclick","contextmenu","mousemove","wheel","keydown","keyup"])
+ for (const type of ["mousedown", "mouseup", "click", "dblclick", "auxclick", "contextmenu", "mousemove", "wheel",
+                     "keydown", "keyup"])
    addEventListener(type, note, {capture: true, passive: true});
  field.addEventListener("keydown", (event) => {
    if (event.key == "Tab") { event.preventDefault(); document.execCommand("insertText", false, "\\t"); } });
@@ -60,8 +62,9 @@ class ChromiumPage:
         """Where the middle of an element is on the screen."""
         x, y = await self.page.evaluate(
             """(selector) => { const box = document.querySelector(selector).getBoundingClientRect();
-              return [screenX + (outerWidth - innerWidth) / 2 + box.x + box.width / 2,
-                      screenY + outerHeight - innerHeight - (outerWidth - innerWidth) / 2 + box.y + box.height / 2] }""",
+              const edge = (outerWidth - innerWidth) / 2;
+              return [screenX + edge + box.x + box.width / 2,
+                      screenY + outerHeight - innerHeight - edge + box.y + box.height / 2] }""",
             selector,
         )
         return round(x) + dx, round(y) + dy

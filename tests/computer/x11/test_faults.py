@@ -193,7 +193,9 @@ async def test_what_a_killed_keeper_leaves_is_swept_up_by_the_next():
     try:
         assert holder.stdout is not None
         mark, home = (await asyncio.to_thread(holder.stdout.readline)).split()
-        keepers = subprocess.run(["pgrep", "-f", f"processes.py {MARK} {mark}"], capture_output=True, text=True)
+        keepers = subprocess.run(
+            ["pgrep", "-f", f"processes.py {MARK} {mark}"], capture_output=True, text=True, check=True
+        )
         for pid in keepers.stdout.split():
             os.kill(int(pid), signal.SIGKILL)
         sweep()
