@@ -160,7 +160,21 @@ def test_text_that_keyboards_lack_is_pasted_and_keys_have_the_system_s_names() -
     assert commands_of(actions.Keypress(keys=("super", "escape")), "windows") == [("hotkey", {"keys": ["win", "esc"]})]
 
 
-async def test_a_browser_elsewhere(tmp_path: object) -> None:
+async def test_nothing_stays_held_when_a_caller_leaves() -> None:
+    log: list[Any] = []
+    async with served(await CustomComputer.make(functions(log))) as url:
+        remote = await RemoteComputer.connect(url, api_key="right")
+        await remote.key_down("shift")
+        await remote.key_down("ctrl")
+        await remote.key_up("shift")
+        await remote.mouse_down()
+        log.clear()
+        await remote.close()
+        await remote.close()
+    assert log == [["left_mouse_up"], ["key_up", "ctrl"]]
+
+
+async def test_a_browser_elsewhere() -> None:
     browser = await BrowserComputer.start(800, 600)
     try:
         async with served(browser) as url:
@@ -173,6 +187,12 @@ async def test_a_browser_elsewhere(tmp_path: object) -> None:
             page = await browser._pages.active()
             assert await page.input_value("#t") == "Grüße 漢字 😀 " * 200
             assert (await remote.screenshot()).size == (800, 600)
+            await remote.goto("data:text/html,<button style='width:99px;height:99px' onclick=alert(1)>b</button>")
+            await remote.click(50, 50)
+            await remote.settle()
+            await remote.settle()
+            assert remote.take_notices() == ["The page showed a dialog (alert: '1'), which was accepted."]
+            assert remote.take_notices() == []
             await remote.close()
     finally:
         await browser.close()
@@ -202,6 +222,7 @@ async def test_a_desktop_elsewhere_with_shell_files_clipboard_and_windows() -> N
             async with asyncio.timeout(15):
                 while not (found := [each for each in await remote.windows() if each.title == "a terminal"]):
                     await asyncio.sleep(0.05)
+            await remote.settle()
             await remote.place_window(found[0].id, width=300, height=200)
 
             features, remote._features = remote._features, frozenset()  # as a cua computer-server tells it

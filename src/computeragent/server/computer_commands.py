@@ -15,6 +15,7 @@ from computeragent.computer.types import (
     Computer,
     HasClipboard,
     HasFiles,
+    HasNotices,
     HasPages,
     HasShell,
     HasWindows,
@@ -100,11 +101,16 @@ class Commands:
         return ("act", "settle", "reset", "get_current_url", *(["list_windows"] if self._has(HasWindows) else []))
 
     async def run(self, name: str, params: Params) -> dict[str, Any]:
-        """Do a command; what it tells. Raises `ComputerUnsupportedError` for one that there is not, and its own."""
+        """Do a command; what it tells, and what the computer noted since the last one (`notices`).
+
+        Raises `ComputerUnsupportedError` for a command that there is not, and what commands raise.
+        """
         command = self._table.get(name)
         if command is None:
             raise ComputerUnsupportedError(f"Unknown command: {name[:80]}", hint=f"Commands: {', '.join(self._table)}.")
-        return await command(params)
+        answer = await command(params)
+        noted = self._computer.take_notices() if isinstance(self._computer, HasNotices) else []
+        return {**answer, "notices": noted} if noted else answer
 
     # ── Screen, pointer, keyboard ──
 

@@ -32,6 +32,7 @@ PART = 4 * 1024 * 1024
 _SYSTEMS: dict[str, Environment] = {"linux": "linux", "windows": "windows", "macos": "mac", "darwin": "mac"}
 _ACTS = get_args(WindowAct)
 _PER_CHARACTER = 0.05
+_MOST_NOTICES = 20
 _TIMED_OUT = 124
 
 
@@ -52,6 +53,9 @@ class RemoteComputer:
         self._size = Size(0, 0)
         self._scale = (1.0, 1.0)
         self._is_closed = False
+        self._notices: list[str] = []
+        self._held: list[tuple[str, dict[str, Any]]] = []
+        """The commands that let go what is held."""
 
     @classmethod
     async def connect(
@@ -141,10 +145,12 @@ class RemoteComputer:
     async def mouse_down(self, button: Button = "left", *, x: int | None = None, y: int | None = None) -> None:
         """Press a button and hold it."""
         await self._act(actions.MouseDown(x=x, y=y, button=button))
+        self._held.append(("mouse_up", {"button": button}))
 
     async def mouse_up(self, button: Button = "left", *, x: int | None = None, y: int | None = None) -> None:
         """Let a button go."""
         await self._act(actions.MouseUp(x=x, y=y, button=button))
+        self._held = [each for each in self._held if each != ("mouse_up", {"button": button})]
 
     async def drag(self, path: Sequence[Point], *, button: Button = "left", keys: Sequence[str] = ()) -> None:
         """Press at the first point, let go at the last."""
@@ -166,11 +172,13 @@ class RemoteComputer:
         """Press a key and hold it."""
         command, params = key_command("key_down", key, self._environment)
         await self._ask(command, params)
+        self._held.append(("key_up", params))
 
     async def key_up(self, key: str) -> None:
         """Let a key go."""
         command, params = key_command("key_up", key, self._environment)
         await self._ask(command, params)
+        self._held = [each for each in self._held if each != (command, params)]
 
     async def cursor_position(self) -> Point:
         """Where the pointer is."""
@@ -319,9 +327,20 @@ class RemoteComputer:
         await self._ask("reset", longer=self._timeout)
 
     async def close(self) -> None:
-        """Leave it; it goes on without us."""
-        self._is_closed = True
-        await self._wire.aclose()
+        """Leave it, with nothing held down; it goes on without us."""
+        held, self._held = self._held, []
+        try:
+            for command, params in reversed(held):
+                with suppress(ComputerAgentError):
+                    await self._ask(command, params)
+        finally:
+            self._is_closed = True
+            await self._wire.aclose()
+
+    def take_notices(self) -> list[str]:
+        """What the server told that no screenshot shows, since it was last asked."""
+        taken, self._notices = self._notices, []
+        return taken
 
     # ── How it is asked ──
 
@@ -349,6 +368,9 @@ class RemoteComputer:
         if self._is_closed:
             raise ComputerError("the computer was closed")
         answer = await self._wire.ask(command, params or {}, timeout=self._timeout + longer, again=again)
+        noted = answer.get("notices")
+        if isinstance(noted, list):
+            self._notices = [*self._notices, *(str(each)[:500] for each in cast("list[Any]", noted))][-_MOST_NOTICES:]
         return checked(answer, command)
 
     async def _shot(self) -> Screenshot:
