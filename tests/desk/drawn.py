@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 
 from computeragent.computer.custom import CustomComputer
-from computeragent.errors import ComputerError
+from computeragent.errors import ComputerActionError, ComputerError
 
 
 class Drawn:
@@ -19,12 +19,15 @@ class Drawn:
         self.shots = 0
         self.done: list[tuple[str, Any]] = []
         self.dead = False
+        self.busy = False
         self.opened = 0
         self.closed = 0
 
     def shot(self) -> bytes:
         if self.dead:
             raise ComputerError("the display is gone", hint="Start it again.")
+        if self.busy:
+            raise ComputerActionError("the page does not answer")
         self.shots += 1
         out = io.BytesIO()
         Image.new("RGB", (320, 200), self.colour).save(out, "PNG")

@@ -136,6 +136,19 @@ async def test_a_computer_that_dies_is_told_and_another_is_opened_when_asked() -
         assert (drawn.opened, drawn.closed) == (2, 1)
 
 
+async def test_a_computer_that_is_busy_is_waited_for() -> None:
+    drawn = Drawn()
+    drawn.colour = RED
+    async with viewing(drawn.open) as url, watching(url, token=TOKEN) as viewer:
+        await viewer.until(lambda: len(viewer.frames) == 1)
+        drawn.busy = True
+        await viewer.until(lambda: viewer.last("status")["state"] == "waiting")
+        assert viewer.last("status")["problem"] == "the page does not answer"
+        drawn.busy, drawn.colour = False, GREEN
+        await viewer.until(lambda: viewer.last("status")["state"] == "live" and len(viewer.frames) == 2)
+        assert drawn.opened == 1
+
+
 async def test_a_computer_that_does_not_open_is_told() -> None:
     drawn = Drawn()
     drawn.dead = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import socket
 import sys
 from collections.abc import Mapping
 from functools import partial
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from computeragent.desk.screen import Screen
+
+
+_ON_ITS_WAY = 256 * 1024
 
 
 def view(args: argparse.Namespace) -> int:
@@ -160,6 +164,8 @@ async def _serve(
     from computeragent.cli.listening import listen, serve_in_loop, url_of
 
     listener = listen(args.host, args.port)
+    # Of what a slow viewer has not read yet only so much is kept on its way; connections inherit it.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _ON_ITS_WAY)
     url = url_of(args.host, listener)
     try:
         if screen is not None:

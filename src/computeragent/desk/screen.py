@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from computeragent.computer.types import Computer, HasGlimpses, Screenshot, Size
-from computeragent.errors import ComputerAgentError, ComputerError
+from computeragent.errors import ComputerActionError, ComputerAgentError, ComputerError
 from computeragent.logs import Logger
 
 ANSWER = 15.0
@@ -33,9 +33,9 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How the computer is; `problem` and `hint` say what is wrong with one that has gone."""
+    """How the computer is; `problem` and `hint` say what is wrong with one that has gone, or only does not answer."""
 
-    state: Literal["starting", "live", "gone"]
+    state: Literal["starting", "live", "waiting", "gone"]
     problem: str = ""
     hint: str = ""
 
@@ -96,6 +96,8 @@ class Screen:
         try:
             async with asyncio.timeout(ANSWER):
                 return await computer.screenshot()
+        except ComputerActionError:
+            raise
         except (ComputerAgentError, TimeoutError) as error:
             self._tell(_gone(error))
             raise ComputerError(self.status.problem, hint=self.status.hint or None) from None
@@ -152,6 +154,8 @@ class Screen:
                 computer = await self.computer()
                 async with asyncio.timeout(ANSWER):
                     await self._take(computer)
+            except ComputerActionError as error:  # a page that is busy, say: the computer is there
+                self._tell(Status("waiting", error.message, error.hint or ""))
             except (ComputerAgentError, TimeoutError) as error:
                 self._tell(_gone(error))
                 return
@@ -159,6 +163,8 @@ class Screen:
                 _log.error("grabbing_failed", error=repr(error))
                 self._tell(Status("gone", "the screen could not be taken", "See the log of this command."))
                 return
+            else:
+                self._tell(Status("live"))
             took = time.monotonic() - began
             with suppress(TimeoutError):  # a slow computer is given as long again to do its work
                 await asyncio.wait_for(self._wanted.wait(), max(self._interval - took, took))

@@ -46,10 +46,11 @@ async function draw(jpeg) {
 
 function hear(message) {
   if (message.type === "status") {
-    live = message.state === "live";
+    live = message.state === "live" || message.state === "waiting";
     kind = message.kind;
     const size = message.size ? ` · ${message.size.join(" × ")}` : "";
-    state(message.state, live ? `live · ${kind}${size}` : message.state === "gone" ? "gone" : "starting");
+    const words = { live: `live · ${kind}${size}`, waiting: message.problem, gone: "gone", starting: "starting" };
+    state(message.state, words[message.state]);
     if (message.state === "gone") tell(message.problem, message.hint, true);
     else at("notice").hidden = true;
     stage.classList.toggle("stale", !live);
