@@ -168,7 +168,7 @@ rules:
             result = await made.chat("Go")
         seen = await page.until(lambda seen: seen["clicks"])
     assert seen["clicks"] == 1
-    tool = simulator.requests[0].body["tools"][0]
+    tool = simulator.requests[0].json["tools"][0]
     assert (tool["display_width_px"], tool["display_height_px"]) == (512, 384)
     assert blocks(result, "tool_use")[1]["input"] == {"action": "click", "x": 561, "y": 51}
 

@@ -28,6 +28,7 @@ from computeragent.protocol_types import EngineContext
 
 _COMPUTER_ENV = ("CUA_API_KEY", "CUA_CONTAINER_NAME")
 _HERE = ("scripted", "human")
+_DATA = (str, int, float, bool, list, tuple, dict, type(None))
 _UNSAVED = frozenset({"computer", "tools", "history", "price"})
 
 
@@ -149,7 +150,11 @@ def _inside(given: str, workspace: Path) -> Path:
 
 
 def _shown(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if name not in _UNSAVED}
+    return {
+        name: value if isinstance(value, _DATA) else str(value)
+        for name, value in options.items()
+        if name not in _UNSAVED
+    }
 
 
 def _logger(verbosity: str | int | None) -> Logger:
