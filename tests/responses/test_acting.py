@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from computeragent.p2p import Peer, PeerOptions
+from computeragent.responses import create_responses_server
+from computeragent.responses.peers import PeerChoice
+from loopback import loopback
+
 from .conftest import MODELS, TEXT, Service
+from .test_seed import free_port
 
 pytestmark = pytest.mark.anyio
 
@@ -45,3 +53,18 @@ async def test_a_stream_tells_it_as_it_happens(service: Service, model: str) -> 
     assert text == "All is filled in."
     done = [event["item"] for event in events if event["type"] == "response.output_item.done"]
     assert done == events[-1]["response"]["output"]
+
+
+@pytest.mark.parametrize("model", MODELS)
+async def test_a_task_is_done_over_webrtc(service: Service, model: str) -> None:
+    options = PeerOptions(port=free_port(), secret="shared")
+    app = create_responses_server(peer=PeerChoice(peer_id="desk", options=options, welcome=False))
+    async with loopback(app), Peer(options=replace(options, secret=None)) as peer:
+        connection = peer.connect("desk", metadata={"secret": "shared"})
+        await connection.send(service.body("Please fill in the form", model))
+        answer = await anext(aiter(connection))
+    assert answer["success"], answer
+    await service.page.until(lambda: service.page.of("scroll") and service.page.of("scroll")[-1]["y"] == 240)
+    assert_filled_in(service)
+    pictures = [item for item in answer["result"]["output"] if item["type"] == "computer_call_output"]
+    assert len(pictures) == 6
