@@ -147,6 +147,20 @@ async def test_no_more_than_the_limit_and_busy_after_the_time(pool: ComputerPool
     assert len(maker.made) == 2
 
 
+async def test_the_limit_may_be_raised_and_lowered(pool: ComputerPool, maker: Maker) -> None:
+    async with pool.lease(SPEC), pool.lease(SPEC):
+        third = asyncio.create_task(leased(pool))
+        await asyncio.sleep(0.01)
+        assert not third.done()
+        pool.limit = 3
+        await third
+        pool.limit = 1
+    await until(lambda: pool.busy == 0)
+    assert len(maker.open) == 1
+    with pytest.raises(ValidationError):
+        pool.limit = 0
+
+
 async def test_leases_come_in_the_order_in_which_they_were_asked_for(maker: Maker) -> None:
     pool = ComputerPool(1, open=maker)
     order: list[int] = []

@@ -93,6 +93,19 @@ class ComputerPool:
         self._forget()
 
     @property
+    def limit(self) -> int:
+        """How many computers there are at a time. It may be set; a lower one acts as leases end."""
+        return self._limit
+
+    @limit.setter
+    def limit(self, limit: int) -> None:
+        if limit < 1:
+            raise ValidationError(f"a pool of {limit} computers cannot be")
+        self._limit = limit
+        if self._waiters:
+            self._serve()
+
+    @property
     def busy(self) -> int:
         """How many computers are not to be had: starting, leased, being reset or closing."""
         return len(self._busy)
@@ -287,6 +300,10 @@ class ComputerPool:
         """A computer is idle: until its next lease, or until nobody has come for it."""
         if place not in self._busy:
             return
+        if len(self._busy) + len(self._idle) > self._limit:
+            self._closing.add(place)
+            self._later(self._end(place))
+            return
         self._busy.discard(place)
         self._idle.append(place)
         place.expiry = asyncio.get_running_loop().call_later(self._idle_ttl, self._retire, place)
@@ -393,7 +410,7 @@ _default: dict[asyncio.AbstractEventLoop, ComputerPool] = {}
 
 
 def default_pool() -> ComputerPool:
-    """The pool of this event loop. Its computers end with `aclose`, or with the program."""
+    """The pool of this event loop. Its computers end with `aclose`, or with the program; `limit` may be set."""
     for loop, pool in list(_default.items()):
         if loop.is_closed():
             _default.pop(loop).kill()

@@ -86,11 +86,11 @@ class BrowserComputer:
             ) from None
         path = program.find_chromium(executable)
         claim = await Claim.make()
-        playwright = None
+        starting = asyncio.ensure_future(async_playwright().start())
         size = Size(width, height)
         try:
             async with asyncio.timeout(START):
-                playwright = await async_playwright().start()
+                playwright = await asyncio.shield(starting)
                 browser = await playwright.chromium.launch(
                     executable_path=path,
                     headless=display is None,
@@ -103,7 +103,7 @@ class BrowserComputer:
                 )
                 computer = cls(claim, playwright, browser, await Pages.open(browser, size, dialogs), size)
         except BaseException as error:
-            await asyncio.shield(asyncio.ensure_future(_abandon(playwright, claim)))
+            await asyncio.shield(asyncio.ensure_future(_abandon(starting, claim)))
             if isinstance(error, TimeoutError):
                 raise ComputerError(f"the browser did not start within {START:g} seconds") from None
             if isinstance(error, Error):
@@ -424,19 +424,24 @@ def _failed_start(path: str, error: Exception) -> ComputerError:
     )
 
 
-async def _stop(playwright: Playwright | None, claim: Claim) -> None:
+async def _stop(playwright: Playwright, claim: Claim) -> None:
     """End the browser through its driver, and whatever of it is left by its mark."""
     try:
-        if playwright is not None:
-            async with asyncio.timeout(_ANSWER):
-                await playwright.stop()
+        async with asyncio.timeout(_ANSWER):
+            await playwright.stop()
     except Exception as error:  # noqa: BLE001 - a driver that has died is as good as stopped
         _log.debug("driver", error=str(error)[:200])
     finally:
         await claim.release()
 
 
-async def _abandon(playwright: Playwright | None, claim: Claim) -> None:
+async def _abandon(starting: asyncio.Future[Playwright], claim: Claim) -> None:
     """End a browser that did not come to be: its driver would wait for it first."""
     await claim.release()
+    try:
+        async with asyncio.timeout(_ANSWER):
+            playwright = await starting
+    except Exception as error:  # noqa: BLE001 - there is no driver to stop
+        _log.debug("driver", error=str(error)[:200])
+        return
     await _stop(playwright, claim)
