@@ -163,8 +163,8 @@ def parse_action(value: Any) -> Action:
 
 
 def to_dict(action: Action) -> dict[str, Any]:
-    """An action as plain data."""
-    return msgspec.to_builtins(action)
+    """An action as plain data, as JSON has it."""
+    return msgspec.json.decode(msgspec.json.encode(action))
 
 
 async def perform(computer: Computer, action: Action) -> Point | None:
