@@ -24,11 +24,11 @@ def running(cli: Cli, *args: str, end: int = signal.SIGINT) -> Iterator[tuple[li
     assert run.stderr is not None
     said = [run.stderr.readline().decode().rstrip()]
     try:
-        found = re.search(r"http://\S+", said[0])
+        found = re.findall(r"http://[^\s,]+", said[0])
         assert found, said
         if "--no-auth" in args:
             said.append(run.stderr.readline().decode().rstrip())
-        yield said, found[0], run.pid
+        yield said, found[-1], run.pid
     finally:
         run.send_signal(end)
         run.communicate(timeout=30)
@@ -106,7 +106,20 @@ def test_replay_serves_and_exports(cli: Cli) -> None:
     assert done.stderr == f"wrote one.html: {(cli.work / 'one.html').stat().st_size} bytes\n"
 
 
+def test_a_served_computer_is_viewed_from_elsewhere(cli: Cli) -> None:
+    with running(cli, "serve", "--size", "400x300") as (_, there, _served):
+        refused = cli("computer", "view", "--url", there, "--port", "0")
+        assert (refused.returncode, "Traceback" in refused.stderr) == (1, False)
+        cli.env["CUA_API_KEY"] = own_token(cli)
+        with running(cli, "view", "--url", there) as (said, url, _viewer):
+            assert said[0].startswith(f"computer at {there.rstrip(',')} on ")
+            with httpx2.Client(follow_redirects=True, timeout=30) as browser:
+                browser.get(url, headers={"accept": "text/html"})
+                shot = browser.get(httpx2.URL(url).join("/screenshot.png"))
+                assert shot.content[16:24] == (400).to_bytes(4) + (300).to_bytes(4)
+
+
 def test_help_names_what_there_is(cli: Cli) -> None:
     done = cli("computer", "--help")
     assert done.returncode == 0
-    assert all(f"\n    {action} " in done.stdout for action in ("view", "replay", "mcp"))
+    assert all(f"\n    {action} " in done.stdout for action in ("view", "replay", "mcp", "serve"))

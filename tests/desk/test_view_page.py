@@ -11,6 +11,7 @@ from functools import partial
 import pytest
 from playwright.async_api import Browser, Page, expect
 
+from computeragent.computer.browser import BrowserComputer
 from computeragent.computer.x11 import X11Computer
 
 from .conftest import TOKEN, viewing
@@ -105,6 +106,22 @@ async def test_pointer_and_keyboard_of_the_page_reach_the_desktop(browser: Brows
         await seen.until(lambda event: event["type"] == "scroll" and event["y"] > 0)
         await page.keyboard.press("Shift+Escape")
         await expect(page.get_by_role("button", name="Take over")).to_be_focused()
+        await page.close()
+
+
+async def test_a_browser_has_an_address_field(browser: Browser) -> None:
+    async def open_() -> BrowserComputer:
+        return await BrowserComputer.start(600, 400)
+
+    async with oracle() as seen, viewing(open_, take_over=True) as url:
+        page = await browser.new_page()
+        await page.goto(f"{url}/?token={TOKEN}")
+        await page.get_by_role("button", name="Take over").click()
+        await page.get_by_label("Address").fill(seen.url)
+        await page.keyboard.press("Enter")
+        await seen.ready()
+        await page.locator("#screen").click(position={"x": 300, "y": 300})
+        await seen.until(lambda event: event["type"] == "click")
         await page.close()
 
 

@@ -1,4 +1,4 @@
-"""`computeragent computer`: the live view, the replay, and the MCP server."""
+"""`computeragent computer`: the live view, the replay, the MCP server, and the wire of a computer-server."""
 
 from __future__ import annotations
 
@@ -83,6 +83,17 @@ def mcp(args: argparse.Namespace) -> int:
         max_images=args.max_images,
     )
     asyncio.run(serve_stdio(spec, model=args.model, allow_shell=args.allow_shell, bounds=bounds))
+    return 0
+
+
+def serve(args: argparse.Namespace) -> int:
+    """Serve a computer to programs until interrupted."""
+    spec = spec_from(args)
+    _require_server("serve")
+    token = _token(args)
+    assert token is not None
+    configure_logging(None)
+    asyncio.run(_serve_wire(args, spec, token))
     return 0
 
 
@@ -177,4 +188,25 @@ async def _serve(
     finally:
         if screen is not None:
             await screen.close()
+        listener.close()
+
+
+async def _serve_wire(args: argparse.Namespace, spec: ComputerSpec, token: str) -> None:
+    from computeragent.cli.listening import listen, serve_in_loop, url_of
+    from computeragent.computer.kinds import open_computer
+    from computeragent.server.auth import bearer
+    from computeragent.server.computers import MAX_MESSAGE, create_computer_server
+
+    listener = listen(args.host, args.port)
+    try:
+        computer = await open_computer(spec)
+        try:
+            url = url_of(args.host, listener)
+            print(f"{_title(spec)} on {url}, for whoever has the token", file=sys.stderr)
+            print(f"try: CUA_API_KEY={token} computeragent computer view --url {url}", file=sys.stderr)
+            app = create_computer_server(computer, auth=bearer([token]), allowed_hosts=_hosts(args))
+            await serve_in_loop(app, listener, ws_max_size=MAX_MESSAGE, ws_per_message_deflate=False)
+        finally:
+            await computer.close()
+    finally:
         listener.close()

@@ -12,7 +12,7 @@ from computeragent.cli.arguments import amount, count, port
 if TYPE_CHECKING:
     from computeragent.cli.arguments import Commands
 
-VIEW_PORT, REPLAY_PORT = 7780, 7790
+VIEW_PORT, REPLAY_PORT, WIRE_PORT = 7780, 7790, 8000
 
 _VIEW_EXAMPLES = """\
 examples:
@@ -34,6 +34,13 @@ examples:
 """
 
 
+_SERVE_EXAMPLES = """\
+examples:
+  computeragent computer serve --kind browser
+  computeragent computer serve --host 0.0.0.0 --allowed-host desk.example
+"""
+
+
 def add_computer(commands: Commands) -> None:
     """`computeragent computer`."""
     computer = commands.add_parser(
@@ -46,6 +53,7 @@ def add_computer(commands: Commands) -> None:
     _add_view(actions)
     _add_replay(actions)
     _add_mcp(actions)
+    _add_serve(actions)
 
 
 def _add_view(actions: Commands) -> None:
@@ -121,6 +129,20 @@ def _add_mcp(actions: Commands) -> None:
     mcp.set_defaults(handler="computer:mcp")
 
 
+def _add_serve(actions: Commands) -> None:
+    serve = actions.add_parser(
+        "serve",
+        help="the computer behind the wire of a cua computer-server",
+        description="Serve a computer to programs elsewhere: to computeragent (--url) and to cua's clients.\n"
+        "Whoever has the token does anything on it, in its shell too.",
+        epilog=_SERVE_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_which(serve)
+    _add_listening(serve.add_argument_group("the server"), WIRE_PORT)
+    serve.set_defaults(handler="computer:serve", no_auth=False)
+
+
 def _add_which(parser: argparse.ArgumentParser) -> None:
     which = parser.add_argument_group("which computer")
     which.add_argument(
@@ -135,10 +157,14 @@ def _add_which(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_where(parser: argparse._ActionsContainer, default: int) -> None:  # pyright: ignore[reportPrivateUsage]
+    _add_listening(parser, default)
+    parser.add_argument("--no-auth", action="store_true", help="let everybody in; for loopback alone")
+
+
+def _add_listening(parser: argparse._ActionsContainer, default: int) -> None:  # pyright: ignore[reportPrivateUsage]
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=port, default=default, help=f"port; 0 picks a free one (default: {default})")
     parser.add_argument("--allowed-host", action="append", default=[], metavar="NAME", help="serve this host name too")
-    parser.add_argument("--no-auth", action="store_true", help="let everybody in; for loopback alone")
 
 
 def size(text: str) -> tuple[int, int]:
