@@ -6,7 +6,7 @@ import asyncio
 import base64
 import hashlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -29,6 +29,7 @@ START = 30.0
 _ANSWER = 10.0  # what a page may take to answer one action
 _PER_KEY = 0.05
 _LOAD = 20.0
+_TRAVEL = 5_000.0  # milliseconds
 _PNG: dict[str, Any] = {"format": "png", "optimizeForSpeed": True}
 _SCHEMES = ("http", "https", "about", "data")
 _log = Logger("computer.browser")
@@ -362,13 +363,19 @@ class BrowserComputer:
             raise ComputerActionError("there is no page to go forward to")
 
     async def _travel(self, by: int) -> bool:
+        from playwright.async_api import TimeoutError as TooSlow
+
         async def go() -> bool:
-            session = await self._pages.session(await self._pages.active())
+            page = await self._pages.active()
+            session = await self._pages.session(page)
             history = await session.send("Page.getNavigationHistory")
             place = history["currentIndex"] + by
             if not 0 <= place < len(history["entries"]):
                 return False
-            await session.send("Page.navigateToHistoryEntry", {"entryId": history["entries"][place]["id"]})
+            entry = {"entryId": history["entries"][place]["id"]}
+            with suppress(TooSlow):  # then it comes later, or not at all: the page may have said no
+                async with page.expect_event("framenavigated", lambda frame: not frame.parent_frame, timeout=_TRAVEL):
+                    await session.send("Page.navigateToHistoryEntry", entry)
             return True
 
         return await self._do("go through the history", go)
