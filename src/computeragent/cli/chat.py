@@ -16,7 +16,7 @@ from computeragent.cli.audit_choice import warn_unwritten
 from computeragent.cli.main import report
 from computeragent.cli.progress import Progress
 from computeragent.cli.render import terminal
-from computeragent.cli.run import fill_in, make_agent, show_turn
+from computeragent.cli.run import close_computers, fill_in, make_agent, show_turn
 from computeragent.cli.store_choice import without_secrets
 from computeragent.errors import ComputerAgentError, EngineError
 from computeragent.eventlog import SqliteEventLog
@@ -39,6 +39,7 @@ def chat(args: argparse.Namespace) -> int:
         finally:
             runner.run(agent.dispose())
             runner.run(log.close())
+            runner.run(close_computers())
             warn_unwritten(args.audit_sinks)
             save_history()
     if agent.session_id and args.session_store not in {None, "memory"}:

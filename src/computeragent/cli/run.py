@@ -54,6 +54,15 @@ async def _run(args: argparse.Namespace) -> int:
                 return await show_turn(handle, terminal(), progress)
     finally:
         warn_unwritten(args.audit_sinks)
+        await close_computers()
+
+
+async def close_computers() -> None:
+    """End the computers that were leased in this process, if there were any."""
+    if "computeragent.computer.pool" in sys.modules:
+        from computeragent.computer.pool import default_pool
+
+        await default_pool().aclose()
 
 
 async def show_turn(handle: ChatHandle, console: Console, progress: Progress | None = None) -> int:
