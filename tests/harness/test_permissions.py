@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -117,6 +118,42 @@ async def test_policy_leaves_it_to_whoever_answers(verdict: Any):
     asked.chain.decide("call_1", ALLOW, "manual")
     assert (await task).decision == "allow"
     assert asked.decision.decided_by == "manual"
+
+
+CHECKED = replace(LS, policy="safety-check", reason="The page gives orders.")
+
+
+@pytest.mark.parametrize(
+    "verdicts",
+    [
+        None,
+        [PolicyVerdict("allow")],
+        [PolicyVerdict("abstain")],
+        [PolicyVerdict("modify", input={"command": "ls"})],
+        [PolicyVerdict("modify", input={"command": "pwd"}), PolicyVerdict("allow")],
+    ],
+)
+async def test_a_request_that_wants_a_person_gets_one_whatever_a_policy_allows(verdicts: Any):
+    asked = Asked(verdicts and says(*verdicts))
+    task = await asked.pending(CHECKED)
+    request = asked.events[0]
+    assert isinstance(request, CaPermissionRequest)
+    assert (request.policy, request.reason) == ("safety-check", "The page gives orders.")
+    asked.chain.decide("call_1", ALLOW, "manual")
+    assert (await task).decision in {"allow", "modify"}
+    assert asked.decision.decided_by == "manual"
+
+
+async def test_a_request_that_wants_a_person_is_still_denied_by_a_policy():
+    assert (await Asked(says(PolicyVerdict("deny", reason="no"))).ask(CHECKED)).reason == "no"
+
+
+async def test_a_policy_that_asks_tells_the_reasons_of_both():
+    asked = Asked(says(PolicyVerdict("ask", reason="mine", engine="rules")))
+    task = await asked.pending(CHECKED)
+    assert (asked.events[0].policy, asked.events[0].reason) == ("rules", "mine; The page gives orders.")
+    asked.chain.decide("call_1", ALLOW, "manual")
+    await task
 
 
 async def test_a_person_s_modification_goes_through_policy_again():

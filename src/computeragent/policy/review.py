@@ -73,6 +73,8 @@ def _at_least_asked(verdict: PolicyVerdict, request: PermissionRequest) -> Polic
     unchanged = verdict.input is None or verdict.input == request.input
     if verdict.decision in {"allow", "abstain"} or (verdict.decision == "modify" and unchanged):
         return replace(verdict, decision="ask", input=None, engine=request.policy, reason=request.reason)
+    if verdict.decision == "ask":
+        return replace(verdict, reason="; ".join(filter(None, (verdict.reason, request.reason))))
     return verdict
 
 
