@@ -68,10 +68,10 @@ class Oracle:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def do_GET(self) -> None:  # noqa: N802
+            def do_GET(self) -> None:
                 self.answer(PAGE)
 
-            def do_POST(self) -> None:  # noqa: N802
+            def do_POST(self) -> None:
                 oracle.seen.append(time.perf_counter())
                 oracle.news.set()
                 self.answer(b"")
