@@ -43,6 +43,7 @@ def serve(args: argparse.Namespace) -> int:
         computer=_computer(args),
         trajectories=Path(args.trajectories).expanduser().resolve() if args.trajectories else None,
         computers=args.max_computers or LIMIT,
+        remote_hosts=args.remote_host or None,
         scripts=Path(args.scripts).expanduser().resolve() if args.scripts else None,
     )
     peer = _peer(args, token) if args.mode != "http" else None

@@ -70,6 +70,13 @@ def _add_computer(serve: argparse.ArgumentParser) -> None:
         "--allow-attach", action="store_true", help="let requests drive a display or computer-server of this machine"
     )
     computer.add_argument(
+        "--remote-host",
+        action="append",
+        default=[],
+        metavar="HOST",
+        help="let requests use computer-servers of this host alone, may be repeated (default: any but this machine's)",
+    )
+    computer.add_argument(
         "--trajectories", metavar="DIR", help="where save_trajectory keeps them (default: in the state folder)"
     )
 

@@ -72,6 +72,7 @@ def create_responses_server(
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
         async with AsyncExitStack() as stack:
+            responses.start()
             stack.push_async_callback(responses.close)
             if peer is not None:
                 from computeragent.responses.peers import serving

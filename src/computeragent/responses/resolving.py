@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -29,6 +30,7 @@ from computeragent.wire.requests import UserInput
 COMPUTER_ENV = frozenset({"CUA_API_KEY", "CUA_CONTAINER_NAME"})
 """Variables of a request that are for its computer."""
 _ENGINE = ComputerUseEngine(confined=False)  # what it is given is checked here
+_ADDRESSES = frozenset({"api_host", "api_base_url", "host", "url", "name"})
 _APPROVAL_TIMEOUT = 600.0
 _FAR = ("run_command", "callbacks", "custom_loop", "tools", "trust_remote_code")
 
@@ -38,7 +40,8 @@ class Offered:
     """What a server's callers may ask for.
 
     `attach` lets them drive this machine's own display; `computer` is what `computer_kwargs` are where a request says
-    nothing; `computers` is how many there may be at a time. `trajectories` is where `save_trajectory` keeps them
+    nothing; `computers` is how many there may be at a time; `remote_hosts` are those whose computer-servers may be used
+    (None: any but this machine's). `trajectories` is where `save_trajectory` keeps them
     (default: in the state folder). `scripts` is the folder of the models ``scripted/FILE``; without it there are none.
     """
 
@@ -46,6 +49,7 @@ class Offered:
     computer: Mapping[str, Any] = field(default_factory=dict[str, Any])
     trajectories: Path | None = None
     computers: int = LIMIT
+    remote_hosts: Collection[str] | None = None
     scripts: Path | None = None
 
 
@@ -62,7 +66,8 @@ def resolve(
     if history:
         options["history"] = msgspec.to_builtins(history)
     wanted = {**offered.computer, **_tool_size(request), **request.computer_kwargs}
-    spec = spec_of(wanted, for_computer, allow_host=offered.attach)
+    env = _computer_env(wanted, for_computer)
+    spec = spec_of(wanted, env, allow_host=offered.attach, remote_hosts=offered.remote_hosts)
     options["computer"] = msgspec.to_builtins(spec)
     opening = SessionRequest(
         source=InlineSource(manifest={"name": "computer-use", "version": "1.0.0"}),
@@ -78,6 +83,13 @@ def resolve(
         agent_name="computer-use",
     )
     return opening, message
+
+
+def _computer_env(wanted: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, str]:
+    """The variables of a computer: the request's, else ours, whose key goes to no address that a request names."""
+    if given or _ADDRESSES & wanted.keys():
+        return dict(given)
+    return {name: os.environ[name] for name in COMPUTER_ENV if os.environ.get(name)}
 
 
 async def _act(request: PermissionRequest) -> PolicyVerdict:

@@ -27,6 +27,10 @@ class Responses:
         self._offered = offered or Offered()
         self._held = Held(self._forget, most=most)
 
+    def start(self) -> None:
+        """Make ready, in the event loop that it will run in."""
+        default_pool().limit = self._offered.computers
+
     @property
     def live(self) -> list[Run]:
         """What is under way."""
