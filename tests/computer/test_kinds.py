@@ -81,6 +81,9 @@ def test_sizes(asked: dict[str, Any], size: tuple[int, int]) -> None:
         {"width": "wide"},
         {"kind": "browser", "headless": False},
         {"url": "ftp://x"},
+        {"page": "file:///etc/passwd"},
+        {"kind": "x11", "page": "--renderer-cmd-prefix=/tmp/x"},
+        {"kind": "x11", "page": "http://[::1"},
         {"url": "http://user:pw@10.0.0.5"},
         {"url": "http://10.0.0.5:99999"},
         {**THERE, "timeout": -1},
@@ -116,7 +119,10 @@ HERE = [
     {"provider_type": "host"},
     {"use_host_computer_server": True},
     *({"url": f"http://{host}:8000"} for host in ("127.0.0.1", "localhost", "LOCALHOST.", "[::1]", "0.0.0.0")),
-    *({"api_host": host} for host in ("127.1.2.3", "2130706433", "::ffff:127.0.0.1", "169.254.169.254", "a.localhost")),
+    *(
+        {"api_host": host}
+        for host in ("127.1.2.3", "127.1", "0x7f.1", "2130706433", "::ffff:127.0.0.1", "169.254.169.254", "a.localhost")
+    ),
     ComputerSpec(display=":0"),
     ComputerSpec(kind="remote", url="http://127.0.0.1:8000"),
 ]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, cast
 
+from computeragent.computer.addresses import web_address
 from computeragent.computer.asking import PORT, Asked, asked_of
 from computeragent.computer.custom import CustomComputer, are_functions
 from computeragent.computer.spec import ComputerSpec, OsType, check, check_permitted
@@ -100,7 +101,7 @@ async def show(computer: Computer, page: str | None) -> None:
 async def _browse(computer: HasWindows, page: str) -> None:
     """Launch a browser, and wait until it is to be seen."""
     before = {window.id for window in await computer.windows()}
-    await computer.launch("chromium", [page])
+    await computer.launch("chromium", [web_address(page)])  # a flag of Chromium's would run what it says
     try:
         async with asyncio.timeout(_WINDOW):
             while before.issuperset(window.id for window in await computer.windows()):  # noqa: ASYNC110 - it is asked

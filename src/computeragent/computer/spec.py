@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 from collections.abc import Collection
 from typing import Literal
 from urllib.parse import urlsplit
 
 import msgspec
 
-from computeragent.errors import ComputerUnsupportedError, ValidationError
+from computeragent.computer.addresses import web_address
+from computeragent.errors import ComputerActionError, ComputerUnsupportedError, ValidationError
 
 Kind = Literal["x11", "browser", "remote"]
 OsType = Literal["linux", "windows", "macos"]
@@ -68,6 +70,11 @@ def check(spec: ComputerSpec) -> None:
             f"a screen of {spec.width}x{spec.height} cannot be had",
             hint=f"Each side is {_SMALLEST} to {_LARGEST} pixels.",
         )
+    if spec.page is not None:
+        try:
+            web_address(spec.page)
+        except ComputerActionError as error:
+            raise ValidationError(f"the computer's page: {error.message}", hint=error.hint) from None
     if spec.kind == "browser" and not spec.headless and spec.display is None:
         raise ValidationError("a browser that is seen needs a display", hint='Such as "display": ":1".')
     if spec.kind == "remote":
@@ -118,8 +125,11 @@ def _is_here(host: str) -> bool:
     if name == "localhost" or name.endswith(".localhost"):
         return True
     try:
-        address = ipaddress.ip_address(int(name) if name.isdigit() else name)
+        address = ipaddress.ip_address(name)
     except ValueError:
-        return False
+        try:
+            address = ipaddress.ip_address(socket.inet_aton(name))  # 127.1, 0x7f000001: as the system reads them
+        except OSError:
+            return False
     mapped = getattr(address, "ipv4_mapped", None) or address
     return mapped.is_loopback or mapped.is_link_local or mapped.is_unspecified

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 from urllib.parse import urlsplit
 
+from computeragent.computer.addresses import web_address
 from computeragent.computer.browser import keyboard, program
 from computeragent.computer.browser.pages import Answer, Pages
 from computeragent.computer.browser.quiet import until_quiet
@@ -31,7 +32,6 @@ _PER_KEY = 0.05
 _LOAD = 20.0
 _TRAVEL = 5_000.0  # milliseconds
 _PNG: dict[str, Any] = {"format": "png", "optimizeForSpeed": True}
-_SCHEMES = ("http", "https", "about", "data")
 _log = Logger("computer.browser")
 
 
@@ -274,7 +274,7 @@ class BrowserComputer:
         from playwright.async_api import Error
         from playwright.async_api import TimeoutError as TooSlow
 
-        address = _address(url)
+        address = web_address(url)
         self._check()
         page = await self._pages.active()
         try:
@@ -400,21 +400,6 @@ def _pressed(button: Button) -> Literal["left", "right", "middle"]:
     if button not in {"left", "right", "middle"}:
         raise ComputerActionError(f"the button {button!r} cannot be held", hint="Click it.")
     return cast("Literal['left', 'right', 'middle']", button)
-
-
-def _address(url: str) -> str:
-    """An address of the web, with its scheme. Files of this machine, and the browser's own pages, are none."""
-    url = url.strip()
-    host = url.partition("/")[0].partition(":")[0]
-    if "://" not in url and host not in {"about", "data"}:
-        if not host or any(mark in host for mark in " \t") or host.lower() in {"javascript", "file", "view-source"}:
-            raise ComputerActionError(f"{url[:80]!r} is no address of the web", hint="Such as https://example.com.")
-        url = f"{'http' if host in {'localhost', '127.0.0.1'} else 'https'}://{url}"
-    if urlsplit(url).scheme.lower() not in _SCHEMES:
-        raise ComputerActionError(
-            f"addresses of the kind {urlsplit(url).scheme!r} are not opened", hint=f"Open {', '.join(_SCHEMES)}."
-        )
-    return url
 
 
 def _reason(error: Exception) -> str:
