@@ -82,6 +82,22 @@ def test_text_that_was_streamed_is_told_once() -> None:
     assert [item["type"] for item in projection.output] == ["message", "computer_call"]
 
 
+def test_an_answer_that_broke_off_and_was_asked_for_again_is_said_once() -> None:
+    start = message({"type": "stream_event", "event": {"type": "message_start"}})
+    stop = message({"type": "stream_event", "event": {"type": "content_block_stop"}})
+    again = message({"type": "system", "subtype": "api_retry", "attempt": 1})
+    projection, told = projected(
+        start, delta("Hel"), stop, again, start, delta("Hello."), stop, assistant(text("Hello."))
+    )
+    assert output_text(projection.output) == "Hello."
+    assert [(item["status"], len(item["content"])) for item in projection.output] == [
+        ("incomplete", 0),
+        ("completed", 1),
+    ]
+    done = [fields["item"]["status"] for kind, fields in told if kind.endswith("item.done")]
+    assert done == ["incomplete", "completed"]
+
+
 def test_an_action_and_its_picture_are_a_call_and_its_output() -> None:
     projection, told = projected(assistant(click()), result(text("clicked"), image()))
     call, output = projection.output
@@ -141,7 +157,7 @@ def test_usage_adds_up_and_cost_is_the_runs_total() -> None:
     )
     assert (projection.usage["input_tokens"], projection.usage["output_tokens"]) == (16, 2)
     assert (projection.usage["total_tokens"], projection.usage["response_cost"]) == (18, 0.03)
-    assert projection.usage["input_tokens_details"] == {"cached_tokens": 5}
+    assert projection.usage["input_tokens_details"] == {"cached_tokens": 5, "cache_write_tokens": 0}
 
 
 def test_what_waits_for_a_person_is_told_until_it_is_decided() -> None:
@@ -151,6 +167,8 @@ def test_what_waits_for_a_person_is_told_until_it_is_decided() -> None:
     projection.take(CaPermissionDecision(session_id="s", call_id="c1", decision="deny", decided_by="ann"))
     assert projection.waiting == {}
     assert [kind for kind, _ in told] == ["response.approval.requested", "response.approval.decided"]
+    projection.take(CaPermissionDecision(session_id="s", call_id="c2", decision="allow", decided_by="policy"))
+    assert len(told) == 2  # nobody was asked
 
 
 @pytest.mark.parametrize(

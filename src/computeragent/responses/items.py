@@ -34,7 +34,13 @@ class Projection:
 
     def __init__(self, emit: Emit, key: str) -> None:
         self.output: list[Json] = []
-        self.usage: Json = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
+        self.usage: Json = {
+            "input_tokens": 0,
+            "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+            "output_tokens": 0,
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": 0,
+        }
         self.cost: float | None = None
         self.cost_before = 0.0
         """What the run had cost before this turn: snapshots tell the run's total."""
@@ -44,7 +50,8 @@ class Projection:
         self._key = key
         self._calls: dict[str, Json] = {}
         self._open: dict[str, Json] | None = None
-        self._streamed = False
+        self._streamed: list[Json] = []  # the texts of the answer that is being written
+        self._written = False  # whether the open text has its end, which may be that of an answer that broke off
 
     def take(self, event: HarnessEvent) -> Json | None:
         """Take the next event; returns the engine's result message if this is it."""
@@ -57,8 +64,8 @@ class Projection:
             case CaPermissionRequest():
                 self._ask(event)
             case CaPermissionDecision():
-                self.waiting.pop(event.call_id, None)
-                self._decided(event)
+                if self.waiting.pop(event.call_id, None) is not None:  # of most actions nobody was asked
+                    self._decided(event)
             case CaSessionEnded():
                 self.close()
             case _:
@@ -81,9 +88,12 @@ class Projection:
         if kind == "stream_event":
             self._delta(payload.get("event") or {})
         elif kind == "assistant":
+            self._close_text("completed")
             for block in _blocks(payload):
                 self._said(block)
-            self._streamed = False
+            self._streamed = []
+        elif kind == "system" and payload.get("subtype") == "api_retry":
+            self._take_back()
         elif kind == "user":
             for block in _blocks(payload):
                 if block.get("type") == "tool_result":
@@ -93,12 +103,20 @@ class Projection:
     def _delta(self, event: Json) -> None:
         delta: Json = event.get("delta") or {}
         if event.get("type") == "message_start":
-            self._streamed = False
+            self._streamed = []
         elif event.get("type") == "content_block_delta" and delta.get("type") == "text_delta":
-            self._streamed = True
-            self._text(str(delta.get("text", "")))
+            if self._written:
+                self._close_text("completed")
+            self._text(str(delta.get("text", "")), self._streamed)
         elif event.get("type") == "content_block_stop":
-            self._close_text("completed")
+            self._written = self._open is not None
+
+    def _take_back(self) -> None:
+        """The answer broke off, and is asked for again: what there was of it is not said."""
+        self._close_text("incomplete")
+        for item in self._streamed:
+            item["status"], item["content"] = "incomplete", []
+        self._streamed = []
 
     def _said(self, block: Json) -> None:
         match block.get("type"):
@@ -113,11 +131,13 @@ class Projection:
             case _:
                 pass
 
-    def _text(self, text: str) -> None:
+    def _text(self, text: str, streamed: list[Json] | None = None) -> None:
         if self._open is None:
             item = self._new({"type": "message", "role": "assistant", "status": "in_progress", "content": []}, "msg")
             part: Json = {"type": "output_text", "text": "", "annotations": []}
             self._open = {"item": item, "part": part}
+            if streamed is not None:
+                streamed.append(item)
             self._tell("output_item.added", item=dict(item))
             self._tell("content_part.added", **self._place(), part=dict(part))
             item["content"] = [part]
@@ -133,7 +153,7 @@ class Projection:
         self._tell("output_text.done", **place, text=part["text"], logprobs=[])
         self._tell("content_part.done", **place, part=part)
         self._tell("output_item.done", item=item)
-        self._open = None
+        self._open, self._written = None, False
 
     def _place(self) -> Json:
         assert self._open is not None
@@ -221,9 +241,8 @@ class Projection:
         usage["input_tokens"] += fresh + read + written
         usage["output_tokens"] += out
         usage["total_tokens"] = usage["input_tokens"] + usage["output_tokens"]
-        details = usage.setdefault("input_tokens_details", {"cached_tokens": 0})
-        details["cached_tokens"] += read
-        usage.setdefault("output_tokens_details", {"reasoning_tokens": 0})
+        usage["input_tokens_details"]["cached_tokens"] += read
+        usage["input_tokens_details"]["cache_write_tokens"] += written
         if event.cost_usd is not None:
             self._charge(event.cost_usd, is_total=event.cost_semantic != "delta")
 
