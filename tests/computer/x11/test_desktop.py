@@ -119,8 +119,9 @@ async def test_the_clipboard_is_shared_with_programs(desktop: X11Computer):
         pasted = await desktop.run_command("xclip -o -selection clipboard -t UTF8_STRING | sha256sum")
         expected = await desktop.run_command(f"sha256sum {await _file(desktop, text)}")
         assert pasted.stdout.split()[0] == expected.stdout.split()[0]
+        await _file(desktop, f"copied {text}")
         await desktop.run_command("xclip -i -selection clipboard copied.txt >/dev/null 2>&1")
-        assert await desktop.get_clipboard() == text
+        await until(lambda: _is(desktop.get_clipboard(), lambda found: found == f"copied {text}"))  # noqa: B023
 
 
 async def _file(desktop: X11Computer, text: str) -> str:

@@ -140,7 +140,10 @@ class Selections:
             self._parts[window, place] = (requestor, kind, data[_AT_ONCE:])
 
     def _cleared(self, event: Any) -> None:
-        self._owned.pop(event.atom, None)
+        # It may tell of an earlier time, before we took it again.
+        owner = self._connection.display.get_selection_owner(event.atom)
+        if owner == xlib.X.NONE or owner.id != self._window.id:
+            self._owned.pop(event.atom, None)
 
     def _notified(self, event: Any) -> None:
         if self._awaited is None or event.requestor.id != self._window.id:
