@@ -1,6 +1,6 @@
 """Every model wire once, as pure functions between the wire and one neutral model. No I/O."""
 
-from computeragent.dialects import anthropic, bedrock, openai_chat, openai_responses
+from computeragent.dialects import anthropic, bedrock, gemini, openai_chat, openai_responses
 from computeragent.dialects.events import (
     Ended,
     Failed,
@@ -52,6 +52,7 @@ DIALECTS: dict[str, Dialect] = {
     anthropic.NAME: anthropic,
     openai_chat.NAME: openai_chat,
     openai_responses.NAME: openai_responses,
+    gemini.NAME: gemini,
 }
 """The dialects by name."""
 
@@ -99,6 +100,7 @@ __all__ = [
     "build_stream",
     "estimate_output_tokens",
     "estimate_request_tokens",
+    "gemini",
     "openai_chat",
     "openai_responses",
     "parse_stream",

@@ -23,12 +23,20 @@ class FrameReader(Protocol):
         ...
 
 
-class SseStreamParser:
-    """A `StreamParser` over server-sent events; nothing follows `Ended` or `Failed`."""
+class FrameDecoder(Protocol):
+    """Cuts bytes into frames."""
 
-    def __init__(self, reader: FrameReader) -> None:
+    def feed(self, chunk: bytes) -> list[Frame]:
+        """The frames that `chunk` completes. May raise `ValueError`."""
+        ...
+
+
+class SseStreamParser:
+    """A `StreamParser` over server-sent events, or the frames of `decoder`; nothing follows `Ended` or `Failed`."""
+
+    def __init__(self, reader: FrameReader, decoder: FrameDecoder | None = None) -> None:
         self._reader = reader
-        self._decoder = SseDecoder()
+        self._decoder = decoder or SseDecoder()
         self._over = False
 
     def feed(self, chunk: bytes) -> Iterator[ModelEvent]:

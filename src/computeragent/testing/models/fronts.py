@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from computeragent.dialects import anthropic, bedrock, openai_chat, openai_responses
+from computeragent.dialects import anthropic, bedrock, gemini, openai_chat, openai_responses
 from computeragent.dialects.model import ModelError, ModelRequest, ModelResponse
 from computeragent.dialects.protocol import StreamBuilder
 from computeragent.errors import ValidationError
@@ -83,22 +83,37 @@ BEDROCK = Front(
     id_prefix="msg_bdrk_",
     call_prefix="toolu_bdrk_",
 )
+GEMINI = Front(
+    name=gemini.NAME,
+    parse=lambda path, body: gemini.parse_request(body, model=path["model"], stream=path["stream"] is not None),
+    build_response=gemini.build_response,
+    stream_builder=gemini.stream_builder,
+    build_error=gemini.build_error,
+    error_status=gemini.error_status,
+    error_headers=_no_headers,
+    id_prefix="",
+    call_prefix="call_",
+)
+GEMINI_LIST = replace(GEMINI, stream_builder=gemini.list_builder, stream_type=gemini.LIST_TYPE)
+"""What a stream is without `alt=sse`."""
 
 # Anything may stand before these paths, so that a base URL with a prefix works as well.
-COUNT_TOKENS = re.compile(r".*/v1/messages/count_tokens")
+COUNT_TOKENS = re.compile(r".*/v1/messages/count_tokens|.*/models/(?P<model>[^/:]+):countTokens")
+GEMINI_MODELS = re.compile(r".*/v1beta\w*/models(/(?P<model>[^/:]+))?")
 ANSWERS: tuple[tuple[re.Pattern[str], Front], ...] = (
     (re.compile(r".*/v1/messages"), ANTHROPIC),
     (re.compile(r".*/chat/completions"), OPENAI_CHAT),
     (re.compile(r".*/responses"), OPENAI_RESPONSES),
     (re.compile(r".*?/model/(?P<model>.+)/invoke(?P<stream>-with-response-stream)?"), BEDROCK),
+    (re.compile(r".*/models/(?P<model>[^/:]+):(generateContent|(?P<stream>streamGenerateContent))"), GEMINI),
 )
 
 
-def front_for(path: str) -> tuple[Front, re.Match[str]] | None:
+def front_for(path: str, query: str = "") -> tuple[Front, re.Match[str]] | None:
     """The wire that answers on this path, and the match of the path."""
     for pattern, front in ANSWERS:
         if (match := pattern.fullmatch(path)) is not None:
-            return front, match
+            return GEMINI_LIST if front is GEMINI and "alt=sse" not in query.split("&") else front, match
     return None
 
 
@@ -106,4 +121,6 @@ def error_front(path: str) -> Front:
     """The wire whose errors fit a path that nothing answers on."""
     if "/chat/" in path or "/responses" in path:
         return OPENAI_CHAT
+    if "/v1beta" in path or re.search(r"/models/[^/]+:", path):
+        return GEMINI
     return BEDROCK if "/model/" in path or "/inference-profiles" in path else ANTHROPIC

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
+from urllib.parse import parse_qs
 
 import msgspec
 
@@ -50,9 +51,11 @@ class RecordedRequest:
 
     @property
     def api_key(self) -> str | None:
-        """The key of the request, from `x-api-key` or a bearer token."""
+        """The key of the request, from `x-api-key`, `x-goog-api-key`, a bearer token or `key` of the query."""
         scheme, _, token = self.headers.get("authorization", "").partition(" ")
-        return self.headers.get("x-api-key") or (token.strip() if scheme.lower() == "bearer" else None)
+        header = self.headers.get("x-api-key") or self.headers.get("x-goog-api-key")
+        bearer = token.strip() if scheme.lower() == "bearer" else None
+        return header or bearer or next(iter(parse_qs(self.query).get("key", ())), None)
 
     @cached_property
     def json(self) -> Any:

@@ -13,7 +13,7 @@ from typing import Any, Self
 import anyio
 import anyio.from_thread
 
-from computeragent.dialects import anthropic, openai_chat
+from computeragent.dialects import anthropic, gemini, openai_chat
 from computeragent.dialects.events import Failed, ModelEvent, Ping, Started
 from computeragent.dialects.model import ModelError, ModelRequest
 from computeragent.dialects.streams import response_events
@@ -22,7 +22,7 @@ from computeragent.errors import UnsupportedRuntimeError, ValidationError
 from computeragent.models.script.loading import load_script
 from computeragent.models.script.playing import Performance, Player
 from computeragent.models.script.rules import Script
-from computeragent.testing.models.fronts import COUNT_TOKENS, Front, error_front, front_for
+from computeragent.testing.models.fronts import COUNT_TOKENS, GEMINI_MODELS, Front, error_front, front_for
 from computeragent.testing.models.http import CutConnection, HttpRequest, HttpResponse, HttpServer
 from computeragent.testing.models.recording import RecordedRequest
 from computeragent.wire.encoding import to_json
@@ -93,7 +93,7 @@ class ModelSimulator:
 
     @property
     def url(self) -> str:
-        """The base URL for Anthropic and Bedrock clients; OpenAI clients take it with `/v1`."""
+        """The base URL for Anthropic, Bedrock and Gemini clients; OpenAI clients take it with `/v1`."""
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"http://{host}:{self._server.port}"
 
@@ -136,14 +136,14 @@ class ModelSimulator:
         return response
 
     async def _route(self, record: RecordedRequest) -> HttpResponse:
-        found = front_for(record.path)
+        found = front_for(record.path, record.query)
         if record.method in {"GET", "HEAD"} and found is None:
             return self._answer_get(record)
         if self._required_key is not None and record.api_key != self._required_key:
             front = found[0] if found else error_front(record.path)
             return _error(front, ModelError(kind="authentication", message="invalid API key"))
-        if COUNT_TOKENS.fullmatch(record.path) and record.method == "POST":
-            return self._count_tokens(record)
+        if (counted := COUNT_TOKENS.fullmatch(record.path)) and record.method == "POST":
+            return self._count_tokens(record, counted["model"])
         if found is None:
             return _not_found(record.path)
         front, match = found
@@ -156,6 +156,8 @@ class ModelSimulator:
         return await self._answer(front, record, record.parsed)
 
     def _answer_get(self, record: RecordedRequest) -> HttpResponse:
+        if (listed := GEMINI_MODELS.fullmatch(record.path)) is not None:
+            return self._answer_models(record, listed["model"])
         if record.path.endswith("/v1/models"):
             speaks_anthropic = "anthropic-version" in record.headers or "x-api-key" in record.headers
             dialect = anthropic if speaks_anthropic else openai_chat
@@ -164,13 +166,23 @@ class ModelSimulator:
             return _json({"status": "ok", "server": "computeragent model simulator", "script": self.script.name})
         return _not_found(record.path)
 
-    def _count_tokens(self, record: RecordedRequest) -> HttpResponse:
-        record.dialect = anthropic.NAME
+    def _answer_models(self, record: RecordedRequest, name: str | None) -> HttpResponse:
+        """Gemini's list of models, or one of them."""
+        if name is None:
+            return _json(gemini.build_models(self.script.models))
+        return _json(gemini.build_model(name)) if name in self.script.models else _not_found(record.path)
+
+    def _count_tokens(self, record: RecordedRequest, gemini_model: str | None) -> HttpResponse:
+        record.dialect = anthropic.NAME if gemini_model is None else gemini.NAME
         try:
-            record.parsed = anthropic.parse_request(record.http.body)
+            if gemini_model is None:
+                record.parsed = anthropic.parse_request(record.http.body)
+            else:
+                record.parsed = gemini.parse_token_count_request(record.http.body, model=gemini_model)
         except ValidationError as error:
             return _error(error_front(record.path), ModelError(kind="invalid_request", message=error.message))
-        return _json(anthropic.build_token_count(estimate_request_tokens(record.parsed)))
+        count = estimate_request_tokens(record.parsed)
+        return _json(anthropic.build_token_count(count) if gemini_model is None else gemini.build_token_count(count))
 
     async def _answer(self, front: Front, record: RecordedRequest, request: ModelRequest) -> HttpResponse:
         played = self._player.play(request, id_prefix=front.id_prefix, call_prefix=front.call_prefix)
