@@ -16,9 +16,11 @@ import httpx2
 import pytest
 
 from computeragent.responses import create_responses_server
+from computeragent.responses.resolving import Offered
 from computeragent.testing.models import ModelSimulator, parse_script
 from loopback import loopback
 
+from .conftest import Service
 from .oracle import oracle
 from .test_seed import free_port
 
@@ -131,3 +133,11 @@ def is_alive(name: str, pid: int) -> bool:
     except OSError:
         return False
     return found == name and rest.split()[0] != "Z"
+
+
+async def test_more_callers_than_computers_are_served_one_after_the_other(service: Service) -> None:
+    app = create_responses_server(offered=Offered(computers=1))
+    async with loopback(app) as url, httpx2.AsyncClient(base_url=url, timeout=50) as client:
+        asked = [client.post("/responses", json=service.body("Please press it")) for _ in range(2)]
+        told = [answer.json()["result"] for answer in await asyncio.gather(*asked)]
+        assert [each["status"] for each in told] == ["completed"] * 2

@@ -10,19 +10,24 @@ from computeragent.logs import Logger
 from computeragent.protocol_types import SessionRequest
 
 Open = Callable[[SessionRequest], Awaitable[LocalSession]]
+MakeRoom = Callable[[], Awaitable[None]]
 KEEP = 120.0
 """Seconds that a session stays open for the next response of its conversation."""
 _log = Logger("responses")
 
 
 class Conversation:
-    """A session that opens with its first response, and again where a later one needs another or comes too late."""
+    """A session that opens with its first response, and again where a later one needs another or comes too late.
 
-    def __init__(self, session_id: str, open_session: Open, *, keep: float = KEEP) -> None:
+    `make_room` is awaited before a session opens and when it rests: others may want its computer, or it theirs.
+    """
+
+    def __init__(self, session_id: str, open_session: Open, make_room: MakeRoom, *, keep: float = KEEP) -> None:
         self.session_id = session_id
         self.resting = False
         """Whether its session is open and no response of it is under way."""
         self._open = open_session
+        self._make_room = make_room
         self._keep = keep
         self._opening: SessionRequest | None = None
         self._session: LocalSession | None = None
@@ -32,30 +37,38 @@ class Conversation:
     async def session(self, opening: SessionRequest) -> LocalSession:
         """The session for a response: the open one where it was opened alike, else a new run of it."""
         async with self._lock:
-            self._wake()
+            self.take_up()
             if self._session is not None and (self._session.ended is not None or self._opening != opening):
                 await self._close()
             if self._session is None:
+                await self._make_room()
                 self._session, self._opening = await self._open(opening), opening
             return self._session
 
-    def rest(self) -> None:
-        """A response has ended; the next one may come."""
-        if self._session is not None and self._timer is None:
-            self.resting = True
-            self._timer = asyncio.create_task(self._expire())
-
-    async def close(self) -> None:
-        """End the session."""
-        self._wake()
-        async with self._lock:
-            await self._close()
-
-    def _wake(self) -> None:
+    def take_up(self) -> None:
+        """A response begins: the session is not given away any more."""
         self.resting = False
         timer, self._timer = self._timer, None
         if timer is not None and timer is not asyncio.current_task():
             timer.cancel()
+
+    async def rest(self) -> None:
+        """A response has ended; the next one may come."""
+        if self._session is not None and self._timer is None:
+            self.resting = True
+            self._timer = asyncio.create_task(self._expire())
+            await self._make_room()
+
+    async def give_way(self) -> None:
+        """End the session, unless a response of it has begun."""
+        if self.resting:
+            await self.close()
+
+    async def close(self) -> None:
+        """End the session."""
+        self.take_up()
+        async with self._lock:
+            await self._close()
 
     async def _expire(self) -> None:
         await asyncio.sleep(self._keep)

@@ -89,7 +89,7 @@ class Run:
             self._session = None
             try:
                 if self.request.store and self.status in {"completed", "incomplete"}:
-                    self.conversation.rest()
+                    await self.conversation.rest()
                 else:
                     await self.conversation.close()
             finally:

@@ -8,9 +8,7 @@ from starlette.requests import Request
 
 from computeragent.computer.pool import default_pool
 from computeragent.harness import LocalHarness
-from computeragent.harness.session import LocalSession
 from computeragent.ids import new_id
-from computeragent.protocol_types import SessionRequest
 from computeragent.responses.bodies import CreateResponse
 from computeragent.responses.conversations import Conversation
 from computeragent.responses.held import MAX_LIVE, Held
@@ -42,22 +40,26 @@ class Responses:
         previous: Run | None = None
         if request.previous_response_id is not None:
             previous = self._held.to_continue(request.previous_response_id, principal.id)
-        conversation = Conversation(new_id("session"), self._open) if previous is None else previous.conversation
+        conversation = (
+            Conversation(new_id("session"), self._harness.open, self._make_room)
+            if previous is None
+            else previous.conversation
+        )
         opening, message = resolve(request, self._offered, session_id=conversation.session_id, principal=principal)
         run = Run(request, owner=principal.id, conversation=conversation, previous=previous.id if previous else None)
         if previous is not None:
             previous.continued = True
+            conversation.take_up()
         self._held.add(run)
         run.start(opening, message)
         return run
 
-    async def _open(self, opening: SessionRequest) -> LocalSession:
-        """Open a session, when there is room for another computer: who only rests makes it."""
+    async def _make_room(self) -> None:
+        """Have conversations that only rest give way, the oldest first, where there are more than computers."""
         resting = self._held.resting
-        surplus = len(resting) + len(self._held.live) - self._offered.computers
-        for conversation in resting[: max(0, surplus)]:
-            await conversation.close()
-        return await self._harness.open(opening)
+        held = {*resting, *(run.conversation for run in self._held.live)}
+        for conversation in resting[: max(0, len(held) - self._offered.computers)]:
+            await conversation.give_way()
 
     def find(self, response_id: str, principal: Principal) -> Run:
         """A response of the caller's. Raises `NotFoundError`."""
