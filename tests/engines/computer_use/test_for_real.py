@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from computeragent import ComputerAgent
+from computeragent.computer.browser import BrowserComputer
 from computeragent.computer.pool import ComputerPool, default_pool
 from computeragent.computer.x11 import X11Computer
 from computeragent.errors import TurnFailedError
@@ -74,6 +75,9 @@ async def pool() -> AsyncIterator[ComputerPool]:
     """The pool of a test, with nothing left in it afterwards."""
     made = default_pool()
     yield made
+    async with asyncio.timeout(20):
+        while made.busy:  # computers that are given back are made as good as new
+            await asyncio.sleep(0.01)
     await made.aclose()
 
 
@@ -246,3 +250,42 @@ async def test_a_display_that_dies_ends_the_turn_and_the_next_one_has_another(
         assert ended(failed.value.result)["error"]["code"] == "COMPUTER_UNAVAILABLE"
         assert (await made.chat("Click the button")).text == "Clicked."
     assert len(started) == 2
+
+
+async def test_a_browser_that_somebody_closes_ends_the_turn(tmp_path: Path, page: Oracle) -> None:
+    browser = await BrowserComputer.start(800, 600)
+    try:
+        async with simulated() as (_, envs), agent(tmp_path, browser, envs) as made:
+            await browser.goto(page.url)
+            await made.chat("Click the button")
+            await browser.close()
+            with pytest.raises(TurnFailedError) as failed:
+                await made.chat("Click the button")
+            assert ended(failed.value.result)["error"]["code"] == "COMPUTER_UNAVAILABLE"
+            assert (await made.chat("Hello")).text == "Hello yourself."
+    finally:
+        await browser.close()
+
+
+async def test_four_agents_use_four_desktops_and_nothing_crosses(tmp_path: Path, pool: ComputerPool) -> None:
+    script = """
+rules:
+  - match: You are (\\w+)
+    turns:
+      - computer: {action: click, x: 220, y: 50}
+      - computer: {action: type, text: "$1"}
+      - I am $1.
+"""
+
+    async def one(name: str) -> tuple[str, Any]:
+        async with oracle() as page, simulated(script) as (simulator, envs):
+            computer = {"kind": "x11", "width": 640, "height": 480, "page": page.url}
+            own = {**envs, "ANTHROPIC_API_KEY": f"sk-ant-{name}-0000000000"}
+            async with agent(tmp_path, computer, own) as made:
+                result = await made.chat(f"You are {name}")
+            assert {request.api_key for request in simulator.calls} == {f"sk-ant-{name}-0000000000"}
+            assert pool.busy <= 4
+            return result.text, len(simulator.calls)
+
+    names = ["Ada", "Bo", "Cy", "Di"]
+    assert await asyncio.gather(*map(one, names)) == [(f"I am {name}.", 3) for name in names]
