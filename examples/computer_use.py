@@ -1,7 +1,7 @@
 """An agent on a computer: a page in Chromium, and a model that fills it in.
 
-    python examples/computer_use.py                                   # offline: the model plays a script
-    python examples/computer_use.py anthropic/claude-sonnet-4-5       # a provider's, with its key in the environment
+python examples/computer_use.py                                   # offline: the model plays a script
+python examples/computer_use.py anthropic/claude-sonnet-4-5       # a provider's, with its key in the environment
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from computeragent.wire.events import SdkMessage
 
 SCRIPT = Path(__file__).parent / "scripts/use-a-computer.yaml"
 PAGE = (
-    "data:text/html,<title>Sign in</title><form onsubmit=\"document.body.textContent='Welcome, '%2Bwho.value;return false\">"
-    '<input id=who autofocus style="position:absolute;left:20px;top:20px;width:300px;height:60px;font-size:30px"></form>'
+    "data:text/html,<title>Sign in</title>"
+    "<form onsubmit=\"document.body.textContent='Welcome, '%2Bwho.value; return false\">"
+    "<input id=who autofocus style='position:absolute;left:20px;top:20px;width:300px;height:60px;font-size:30px'>"
+    "</form>"
 )
 
 
