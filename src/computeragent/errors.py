@@ -185,6 +185,13 @@ class UnknownSinkError(_UnknownNameError):
     noun = "sink"
 
 
+class UnknownCliError(_UnknownNameError):
+    """No command line agent of this name is known."""
+
+    code = "UNKNOWN_CLI"
+    noun = "command line agent"
+
+
 UnknownIdentityLoaderError = UnknownLoaderError
 UnknownSessionStoreError = UnknownStoreError
 
@@ -475,6 +482,40 @@ class UnknownPriceError(ComputerAgentError):
 
     code = "UNKNOWN_PRICE"
     status = 400
+
+
+class ArtifactError(ComputerAgentError):
+    """A program of an agent cannot be had: the package client is missing, or failed."""
+
+    code = "ARTIFACT"
+    status = 502
+
+
+class ArtifactUnavailableError(ArtifactError):
+    """The registry cannot be reached, or must not be (offline), and the program is not in the cache."""
+
+    code = "ARTIFACT_UNAVAILABLE"
+    status = 503
+
+
+class ArtifactCorruptError(ArtifactError):
+    """What was fetched or cached is not what was published; it was removed."""
+
+    code = "ARTIFACT_CORRUPT"
+
+
+class UnknownVersionError(ArtifactError):
+    """The registry has no such version."""
+
+    code = "UNKNOWN_VERSION"
+    status = 404
+
+
+class PlatformError(ArtifactError):
+    """A program is not made for this platform, or nobody knows the platform."""
+
+    code = "PLATFORM"
+    status = 501
 
 
 class ScriptError(ComputerAgentError):

@@ -1,0 +1,113 @@
+"""Codex CLI."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from computeragent.clis.formats import mcp_codex, to_toml
+from computeragent.clis.types import AcpForm, Cli, Exits, Package, Run, SandboxPlatform, npm_bundle
+
+_PROVIDER = "bridge"
+
+
+def _arguments(run: Run) -> tuple[str, ...]:
+    arguments = ["exec", "--color", "never", "--skip-git-repo-check", "--model", run.model]
+    sandbox = run.options.get("sandbox_mode")
+    if sandbox is None:
+        arguments.append("--dangerously-bypass-approvals-and-sandbox")
+    else:
+        arguments += ["--sandbox", sandbox]
+    taken = {"sandbox_mode", "home"}
+    for key, value in run.options.items():
+        if key not in taken:
+            arguments += ["-c", f"{key}={value}"]
+    if run.resume:
+        arguments += ["resume", run.session_id or "--last"]
+    return (*arguments, "--", run.prompt)
+
+
+def _home(run: Run) -> str:
+    return run.options.get("home", f"{run.home}/.codex")
+
+
+def _environment(run: Run) -> dict[str, str]:
+    return {
+        "HOME": run.home,
+        "CODEX_HOME": _home(run),
+        "OPENAI_API_KEY": run.api_key,
+        "OPENAI_BASE_URL": f"{run.base_url}/v1",
+        "RUST_LOG": "debug" if run.debug else "error",
+    }
+
+
+def _files(run: Run) -> dict[str, str]:
+    config: dict[str, Any] = {
+        "model_provider": _PROVIDER,
+        "check_for_update_on_startup": False,
+        "analytics": {"enabled": False},
+        "model_providers": {
+            _PROVIDER: {
+                "name": _PROVIDER,
+                "base_url": f"{run.base_url}/v1",
+                "env_key": "OPENAI_API_KEY",
+                "wire_api": "responses",
+                "stream_idle_timeout_ms": 3_600_000,
+            }
+        },
+        "mcp_servers": {server.name: mcp_codex(server) for server in run.mcp},
+    }
+    if not run.mcp:
+        del config["mcp_servers"]
+    files = {f"{_home(run)}/config.toml": to_toml(config)}
+    if run.system_prompt:
+        files[f"{_home(run)}/AGENTS.md"] = run.system_prompt + "\n"
+    return files
+
+
+_TRIPLES: Mapping[SandboxPlatform, str] = MappingProxyType(
+    {
+        "linux-x64": "x86_64-unknown-linux-musl",
+        "linux-arm64": "aarch64-unknown-linux-musl",
+        "linux-x64-musl": "x86_64-unknown-linux-musl",
+        "linux-arm64-musl": "aarch64-unknown-linux-musl",
+    }
+)
+_PLATFORMS: Mapping[SandboxPlatform, str] = MappingProxyType(
+    {
+        "linux-x64": "@openai/codex@{version}-linux-x64",
+        "linux-arm64": "@openai/codex@{version}-linux-arm64",
+        "linux-x64-musl": "@openai/codex@{version}-linux-x64",
+        "linux-arm64-musl": "@openai/codex@{version}-linux-arm64",
+    }
+)
+CODEX_CLI = Cli(
+    name="codex_cli",
+    title="Codex CLI",
+    program="codex",
+    package=Package(
+        registry="npm",
+        index="@openai/codex",
+        kind="native",
+        program="vendor/{triple}/bin/codex",
+        platforms=_PLATFORMS,
+        triples=_TRIPLES,
+    ),
+    dialect="openai_responses",
+    model="gpt-5.2-codex",
+    shell_tool="exec_command",
+    shell_argument="cmd",
+    arguments=_arguments,
+    environment=_environment,
+    files=_files,
+    skills="{home}/.codex/skills",
+    system_prompt="file",
+    acp=AcpForm(adapter=npm_bundle("@agentclientprotocol/codex-acp", "codex-acp"), mode="agent-full-access"),
+    exits=Exits(
+        notes=(
+            "Restricted sandbox modes need CODEX_HOME outside of /tmp and TMPDIR.",
+            "Its adapter for the Agent Client Protocol leaves its child alive: end the process group.",
+        )
+    ),
+)

@@ -1,0 +1,104 @@
+"""Gemini CLI, and Qwen Code, which descends from it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from computeragent.clis.formats import mcp_gemini, to_json
+from computeragent.clis.types import AcpForm, Cli, Exits, Run, npm_bundle
+
+
+def _gemini_arguments(run: Run) -> tuple[str, ...]:
+    arguments = ["--model", run.model, "--output-format", "text", "--yolo"]
+    if run.mcp:
+        arguments += ["--allowed-mcp-server-names", ",".join(server.name for server in run.mcp)]
+    if run.debug:
+        arguments.append("--debug")
+    if run.resume:
+        arguments += ["--resume", run.session_id or "latest"]
+    return (*arguments, "--prompt", run.text)
+
+
+def _gemini_environment(run: Run) -> dict[str, str]:
+    return {
+        "HOME": run.home,
+        "GOOGLE_GEMINI_BASE_URL": run.base_url,
+        "GEMINI_API_KEY": run.api_key,
+        "GEMINI_CLI_TRUST_WORKSPACE": "true",  # else tool servers are silently left out
+        "GEMINI_TELEMETRY_ENABLED": "false",
+        "NO_COLOR": "1",
+    }
+
+
+def _settings(run: Run, auth: str, **privacy: Any) -> dict[str, Any]:
+    tools: dict[str, Any] = {"exclude": list(run.deny)} if run.deny else {}
+    return {
+        "general": {"disableAutoUpdate": True, "disableUpdateNag": True, "enableAutoUpdate": False},
+        "privacy": {"usageStatisticsEnabled": False, **privacy},
+        "security": {"auth": {"selectedType": auth}},
+        **({"tools": tools} if tools else {}),
+        "mcpServers": {server.name: mcp_gemini(server) for server in run.mcp},
+    }
+
+
+def _gemini_files(run: Run) -> dict[str, str]:
+    return {f"{run.home}/.gemini/settings.json": to_json(_settings(run, "gemini-api-key"))}
+
+
+GEMINI_CLI = Cli(
+    name="gemini_cli",
+    title="Gemini CLI",
+    program="gemini",
+    package=npm_bundle("@google/gemini-cli", "gemini"),
+    dialect="gemini",
+    model="gemini-2.5-pro",
+    shell_tool="run_shell_command",
+    arguments=_gemini_arguments,
+    environment=_gemini_environment,
+    files=_gemini_files,
+    skills="{home}/.gemini/skills",
+    denies_tools=True,
+    acp=AcpForm(args=("--experimental-acp",), mode="yolo"),
+    exits=Exits(notes=("It refuses `$(…)` and backticks in shell commands, whatever the mode.",)),
+)
+
+
+def _qwen_arguments(run: Run) -> tuple[str, ...]:
+    arguments = ["--yolo", "--auth-type", "openai", "--model", run.model]
+    if run.resume:
+        arguments += ["--resume", run.session_id] if run.session_id else ["--continue"]
+    if run.system_prompt:
+        arguments += ["--append-system-prompt", run.system_prompt]
+    return (*arguments, "-p", run.prompt)
+
+
+def _qwen_environment(run: Run) -> dict[str, str]:
+    return {
+        "HOME": run.home,
+        "OPENAI_API_KEY": run.api_key,
+        "OPENAI_BASE_URL": f"{run.base_url}/v1",
+        "OPENAI_MODEL": run.model,
+        "NO_COLOR": "1",
+    }
+
+
+def _qwen_files(run: Run) -> dict[str, str]:
+    return {f"{run.home}/.qwen/settings.json": to_json(_settings(run, "openai"))}
+
+
+QWEN_CODE = Cli(
+    name="qwen_code",
+    title="Qwen Code",
+    program="qwen",
+    package=npm_bundle("@qwen-code/qwen-code", "qwen"),
+    dialect="openai_chat",
+    model="qwen3-coder-plus",
+    shell_tool="run_shell_command",
+    arguments=_qwen_arguments,
+    environment=_qwen_environment,
+    files=_qwen_files,
+    skills="{home}/.qwen/skills",
+    system_prompt="flag",
+    denies_tools=True,
+    acp=AcpForm(args=("--acp",), mode="yolo"),
+)

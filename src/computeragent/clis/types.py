@@ -1,0 +1,156 @@
+"""What a row of the table holds: a command line agent, how it is run, where it comes from. Data and pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal, TypeAlias
+
+SandboxPlatform: TypeAlias = Literal["linux-x64", "linux-arm64", "linux-x64-musl", "linux-arm64-musl"]
+"""Where a program is to run: Linux, a processor, and the C library where it is not glibc."""
+
+CodexWebSearch: TypeAlias = Literal["live", "cached", "disabled"]
+"""How Codex searches the web."""
+
+EMPTY: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, kw_only=True)
+class McpServer:
+    """A tool server: `command` with `args` and `env` (stdio), or `url` with `headers` (HTTP). Never both.
+
+    `tools` names the ones to allow; None allows all of them. `required` has the agent wait for the server.
+    """
+
+    name: str
+    command: str = ""
+    args: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=lambda: EMPTY)
+    url: str = ""
+    headers: Mapping[str, str] = field(default_factory=lambda: EMPTY)
+    tools: tuple[str, ...] | None = None
+    required: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One launch of an agent, the same words for all of them.
+
+    `base_url` is where the model's server is, without a version path; `home` and `cwd` are absolute folders as the
+    agent sees them. `session_id` names the session where an agent takes a name for it; with `resume` the run goes on
+    with that session, or with the latest one of `cwd`. `allow` and `deny` are names of tools in the agent's own words.
+    `system_prompt` is added to the agent's own. `options` are further settings, in the agent's own words.
+    """
+
+    prompt: str
+    model: str
+    base_url: str
+    api_key: str
+    home: str
+    cwd: str
+    system_prompt: str = ""
+    session_id: str = ""
+    resume: bool = False
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+    mcp: tuple[McpServer, ...] = ()
+    options: Mapping[str, str] = field(default_factory=lambda: EMPTY)
+    debug: bool = False
+
+    @property
+    def text(self) -> str:
+        """The prompt, with the system prompt before it: for agents that have no other place for that."""
+        first = self.system_prompt if not self.resume else ""
+        return f"{first}\n\n{self.prompt}" if first else self.prompt
+
+
+@dataclass(frozen=True, kw_only=True)
+class Package:
+    """Where a program comes from.
+
+    `native` packages have a program for each platform: `platforms` names the package (`{version}` in it is replaced),
+    `program` the path in it (`{triple}` too). `bundle` is JavaScript with its dependencies and a node of `node`.
+    `wheels` is Python, in an environment of its own. `index` is the package whose versions count.
+    """
+
+    registry: Literal["npm", "pypi"]
+    index: str
+    kind: Literal["native", "bundle", "wheels"]
+    program: str
+    platforms: Mapping[SandboxPlatform, str] = field(default_factory=lambda: MappingProxyType({}))
+    triples: Mapping[SandboxPlatform, str] = field(default_factory=lambda: MappingProxyType({}))
+    node: str = ""
+    stable: str = ""
+    """The version that `stable` means, where the registry has no tag of that name and the newest is not meant."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AcpForm:
+    """How an agent speaks the Agent Client Protocol: by itself with `args`, or through `adapter`.
+
+    `mode` is the mode to set so that nothing is asked; `environment` is what only this form needs.
+    """
+
+    args: tuple[str, ...] = ()
+    adapter: Package | None = None
+    mode: str = ""
+    environment: Mapping[str, str] = field(default_factory=lambda: EMPTY)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exits:
+    """What an agent's end means. `crash_when_silent`: exit 1 without a word on stderr is a crash, worth resuming."""
+
+    crash_when_silent: bool = False
+    refuses_root: str = ""
+    notes: tuple[str, ...] = ()
+
+
+Arguments: TypeAlias = Callable[[Run], tuple[str, ...]]
+Environment: TypeAlias = Callable[[Run], Mapping[str, str]]
+Files: TypeAlias = Callable[[Run], Mapping[str, str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cli:
+    """A command line agent.
+
+    `arguments` are what follows the program, `environment` what is set over the caller's, `files` what must be written
+    before (absolute path to text). `skills` is the folder for skills, from `{home}` or `{cwd}`; empty: it has none.
+    `dialect` is the model wire it speaks, `shell_tool` and `shell_argument` what it calls its shell. `mcp` says which
+    transports of tool servers it knows. `needs` are programs that must be on PATH.
+    """
+
+    name: str
+    title: str
+    program: str
+    package: Package
+    dialect: str
+    model: str
+    shell_tool: str
+    arguments: Arguments
+    environment: Environment
+    files: Files
+    shell_argument: str = "command"
+    skills: str = ""
+    mcp: frozenset[Literal["stdio", "http"]] = frozenset(("stdio", "http"))
+    system_prompt: Literal["flag", "file", "prompt"] = "prompt"
+    denies_tools: bool = False
+    resumes: Literal["id", "latest", "trajectory"] = "latest"
+    acp: AcpForm | None = None
+    needs: tuple[str, ...] = ()
+    exits: Exits = Exits()
+
+    def command(self, run: Run) -> tuple[str, ...]:
+        """The whole command, the program's name first."""
+        return (self.program, *self.arguments(run))
+
+    def skills_folder(self, run: Run) -> str:
+        """Where each skill is a folder with a SKILL.md; empty when there are no skills."""
+        return self.skills.format(home=run.home, cwd=run.cwd)
+
+
+def npm_bundle(index: str, program: str, *, node: str = "22") -> Package:
+    """A JavaScript program with its dependencies."""
+    return Package(registry="npm", index=index, kind="bundle", program=program, node=node)
