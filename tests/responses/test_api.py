@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from openai.types.responses import Response as OpenAIResponse
 
 from computeragent.responses import create_responses_server
 from computeragent.server.auth import bearer
@@ -28,6 +29,12 @@ async def told(service: Service, body: Any, status: int) -> dict[str, Any]:
     found = answer.json()
     assert found["success"] is False
     return found
+
+
+async def test_half_of_a_surrogate_pair_is_no_reason_to_refuse(service: Service) -> None:
+    body = json.dumps(service.body("Tell me of a unicorn \ud83d", computer_kwargs={}))
+    answer = await service.client.post("/responses", content=body)
+    assert answer.json()["success"], answer.text
 
 
 async def test_a_question_is_answered_without_a_computer(service: Service) -> None:
@@ -66,7 +73,9 @@ async def test_parts_in_the_words_of_chat_completions_are_understood(service: Se
     ids=["json", "bytes", "list", "no model", "no input", "empty", "number", "list of numbers", "unknown", "model"],
 )
 async def test_what_is_no_request_is_told_so(service: Service, body: Any, message: str) -> None:
-    assert message in (await told(service, body, 400))["error"]
+    found = await told(service, body, 400)
+    assert message in found["error"]
+    assert found["model"] == (body["model"] if isinstance(body, dict) and isinstance(body.get("model"), str) else None)
 
 
 @pytest.mark.parametrize(
@@ -74,12 +83,20 @@ async def test_what_is_no_request_is_told_so(service: Service, body: Any, messag
     [
         ({"model": "nobody/knows"}, "UNKNOWN_MODEL"),
         ({"model": "scripted/../../etc/passwd"}, "PATH_ESCAPE"),
+        ({"model": "human/human+scripted//etc/passwd"}, "UNKNOWN_MODEL"),
         ({"env": {"PATH": "/tmp"}}, "VALIDATION"),
         ({"env": {"ANTHROPIC_BASE_URL": "file:///etc"}}, "UNKNOWN_MODEL"),
         ({"agent_kwargs": {"callbacks": []}}, "VALIDATION"),
         ({"agent_kwargs": {"safe_trajectory": True}}, "VALIDATION"),
         ({"agent_kwargs": {"max_trajectory_budget": "much"}}, "VALIDATION"),
         ({"agent_kwargs": {"trajectory_dir": "/etc"}}, "VALIDATION"),
+        ({"agent_kwargs": {"trajectory_dir": "a\0b"}}, "VALIDATION"),
+        ({"agent_kwargs": {"instructions": {"say": "hello"}}}, "VALIDATION"),
+        ({"agent_kwargs": {"max_retries": 1000}}, "VALIDATION"),
+        ({"max_steps": 0}, "VALIDATION"),
+        ({"deadline": -1}, "VALIDATION"),
+        ({"computer_kwargs": {"page": "--renderer-cmd-prefix=/bin/sh"}}, "VALIDATION"),
+        ({"computer_kwargs": {"page": "file:///etc/passwd"}}, "VALIDATION"),
         ({"computer_kwargs": {"os_type": "beos"}}, "COMPUTER_UNSUPPORTED"),
         ({"computer_kwargs": {"provider_type": "docker"}}, "COMPUTER_UNSUPPORTED"),
         ({"computer_kwargs": {"kind": "x11", "display": ":0"}}, "COMPUTER_UNSUPPORTED"),
@@ -177,6 +194,9 @@ async def test_openais_own_shape_is_under_v1(service: Service) -> None:
     assert (told["object"], told["status"], told["output_text"][:12]) == ("response", "completed", "There was a ")
     wrong = await service.client.post("/v1/responses", json={"input": "x"})
     assert wrong.json()["error"]["message"] == "Model is required"
+    started = (await service.stream("Tell me of a unicorn"))[0]["response"]
+    for each in (told, started):
+        OpenAIResponse.model_validate(each)
 
 
 # ── In the background, and given up ──
@@ -194,8 +214,19 @@ async def test_what_runs_in_the_background_is_read_streamed_again_and_cancelled(
     assert events[-1]["type"] == "response.cancelled"
     rest = await service.read("GET", f"{one}?stream=true&starting_after=1")
     assert rest == events[2:]
+    for junk in ("-1", "x", "1.5"):
+        assert (await service.client.get(f"{one}?stream=true&starting_after={junk}")).status_code == 400
     assert (await service.client.delete(one)).json()["deleted"]
     assert (await service.client.get(one)).status_code == 404
+
+
+async def test_what_streams_in_the_background_goes_on_without_its_reader(service: Service) -> None:
+    body = service.body("Please press it", background=True, stream=True)
+    async with service.client.stream("POST", "/responses", json=body) as answer:
+        lines = answer.aiter_lines()
+        data = await anext(line.removeprefix("data: ") async for line in lines if line.startswith("data: "))
+    one = f"/responses/{json.loads(data)['response']['id']}"
+    await _until(service, one, lambda now: now["status"] == "completed")
 
 
 async def test_a_caller_who_leaves_ends_the_work(service: Service) -> None:

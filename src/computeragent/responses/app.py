@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 MAX_BODY = 64 * 1024 * 1024
 """Bytes of a request: a transcript with its screenshots."""
+_KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}  # OpenAI's names
 PUBLIC = ("/health", "/docs", "/openapi.json", "/human")
 
 
@@ -138,15 +139,17 @@ class Views:
 
     async def create(self, plain: bool, call: Call) -> Response:
         """`POST /responses`."""
-        model: str | None = None
+        body = bodies.read(call.raw)
         try:
-            request = bodies.parse_create(call.raw)
-            model = request.model
-            run = self._responses.create(request, call.principal)
+            request = bodies.create_from(body)
+            can_ask = request.stream or request.background
+            run = self._responses.create(request, call.principal, can_ask=can_ask)
         except ComputerAgentError as error:
-            return _problem(error, model, plain=plain)
+            return _problem(error, bodies.model_of(body), plain=plain)
         if request.background:
-            return json_response(run.as_dict() if plain else {"success": True, "result": run.as_dict(), "model": model})
+            if request.stream:
+                return EventStreamResponse(run.stream())
+            return json_response(run.as_dict() if plain else bodies.envelope(run.as_dict()))
         if request.stream:
             return _Foreground(run.stream(), run.cancel)
         gone = await self._responses.until_done(run, call.request)
@@ -155,7 +158,7 @@ class Views:
         told = run.as_dict()
         if plain:
             return json_response(told)
-        return json_response(bodies.envelope(told), 200 if told["status"] != "failed" else 502)
+        return json_response(bodies.envelope(told), bodies.status_of(told))
 
     async def get(self, call: Call) -> Response:
         """`GET /responses/{id}`."""
@@ -222,7 +225,8 @@ class _KeyHeader:
 
 def _problem(error: ComputerAgentError, model: str | None, *, plain: bool) -> Response:
     if plain:
-        wire = {"message": error.message, "type": "invalid_request_error", "param": None, "code": error.code}
+        kind = "server_error" if error.status >= 500 else _KINDS.get(error.status, "invalid_request_error")
+        wire = {"message": error.message, "type": kind, "param": None, "code": error.code}
         return json_response({"error": {**wire, **({"hint": error.hint} if error.hint else {})}}, error.status)
     return json_response(bodies.failure(error, model), error.status)
 

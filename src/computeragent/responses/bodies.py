@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
-from computeragent.errors import ComputerAgentError, ValidationError
-from computeragent.wire.encoding import from_json
+from computeragent.errors import ComputerAgentError, EngineError, ValidationError, error_classes
+from computeragent.wire.encoding import clean_json, from_json
 
 Mode = Literal["first", "turn", "run"]
 Include = Literal["computer_call_output.output.image_url", "reasoning.encrypted_content"]
@@ -54,16 +54,21 @@ class Listed(Struct, frozen=True):
     """Query of `GET /responses/{id}`: as a stream, from after an event."""
 
     stream: bool = False
-    starting_after: int | None = None
+    starting_after: Annotated[int, Meta(ge=0)] | None = None
 
 
-def parse_create(raw: bytes) -> CreateResponse:
-    """A request from its bytes, whatever its content type. Raises `ValidationError`."""
+def read(raw: bytes) -> object:
+    """A request's plain data from its bytes, whatever its content type; None for what is no JSON."""
     try:
-        body = from_json(raw)
+        return from_json(clean_json(raw))
     except (msgspec.DecodeError, UnicodeError, RecursionError):
-        raise ValidationError("Invalid JSON in request body", hint="Send a JSON object.") from None
-    return create_from(body)
+        return None
+
+
+def model_of(body: object) -> str | None:
+    """The model that a request names, whatever else is wrong with it."""
+    model = cast("dict[str, Any]", body).get("model") if isinstance(body, dict) else None
+    return model if isinstance(model, str) else None
 
 
 def create_from(body: object) -> CreateResponse:
@@ -91,6 +96,15 @@ def envelope(response: dict[str, Any]) -> dict[str, Any]:
     error: dict[str, Any] = response["error"] or {}
     told = {"success": False, "error": error.get("message"), "model": response["model"], "code": error.get("code")}
     return {**told, **({"hint": error["hint"]} if error.get("hint") else {}), "result": response}
+
+
+def status_of(response: dict[str, Any]) -> int:
+    """The HTTP status of a finished response in `envelope`: what its error has, of this server or of a provider."""
+    if response["status"] != "failed":
+        return 200
+    error: dict[str, Any] = response["error"] or {}
+    code = error.get("code")
+    return next((each.status for each in error_classes() if each.code == code), EngineError.status)
 
 
 def failure(error: ComputerAgentError, model: str | None) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from computeragent.errors import ValidationError
 from computeragent.p2p import BrokerOptions, Peer, PeerOptions, open_broker, serve
 from computeragent.responses import bodies
 from computeragent.server.auth import Principal
@@ -71,9 +72,9 @@ class Desk:
     async def answer(self, body: dict[str, Any]) -> dict[str, Any] | AsyncIterator[dict[str, Any]]:
         """The reply to a request: an envelope, or the events of a stream. Whoever leaves before ends the work."""
         request = bodies.create_from(body)
-        run = self._responses.create(request, _PEER)
         if request.background:
-            return {"success": True, "result": run.as_dict(), "model": request.model}
+            raise ValidationError("a peer cannot read a response later", hint="Leave `background` out.")
+        run = self._responses.create(request, _PEER)
         if request.stream:
             return _events(run)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from computeragent.dialects import openai_responses
 from computeragent.dialects.anthropic.content import build_content
 from computeragent.dialects.model import Message
 from computeragent.engines.computer_use import ComputerUseEngine
+from computeragent.engines.computer_use.options import read_options
 from computeragent.errors import UnknownModelError, ValidationError
 from computeragent.jail import Jail
 from computeragent.models import providers
@@ -32,6 +34,7 @@ COMPUTER_ENV = frozenset({"CUA_API_KEY", "CUA_CONTAINER_NAME"})
 _ENGINE = ComputerUseEngine(confined=False)  # what it is given is checked here
 _ADDRESSES = frozenset({"api_host", "api_base_url", "host", "url", "name"})
 _APPROVAL_TIMEOUT = 600.0
+_FOLDER = re.compile(r"\w[\w. -]{0,99}")
 _FAR = ("run_command", "callbacks", "custom_loop", "tools", "trust_remote_code")
 
 
@@ -57,7 +60,7 @@ def resolve(
     request: CreateResponse, offered: Offered, *, session_id: str, principal: Principal
 ) -> tuple[SessionRequest, UserInput]:
     """The session that a request opens, and the message that it sends. Raises `ValidationError` and its kin."""
-    given = {name: _text(name, value) for name, value in request.env.items()}
+    given = {name: _variable(value) for name, value in request.env.items()}
     for_computer = {name: given.pop(name) for name in COMPUTER_ENV & given.keys()}
     options, envs = _agent(request, offered)
     envs = providers.request_env({**given, **envs}, addresses=principal.local)
@@ -79,7 +82,7 @@ def resolve(
         session_store="memory",
         principal=PolicyPrincipal(id=principal.id),
         policy=_act,
-        approval_timeout=_APPROVAL_TIMEOUT if request.stream or request.background else 0.05,
+        approval_timeout=_APPROVAL_TIMEOUT,
         agent_name="computer-use",
     )
     return opening, message
@@ -109,9 +112,9 @@ def _model(name: str, envs: Mapping[str, str], offered: Offered) -> str:
             raise UnknownModelError("this server offers no scripted models", hint="Start it with --scripts DIR.")
         Jail(offered.scripts).read_bytes(rest)  # nothing outside, and it is there
         return f"scripted/{offered.scripts / rest}"
-    if kind not in providers.HERE:
-        for each in name.split("+"):
-            providers.find(each, envs)
+    for each in name.split("+"):
+        if each != "human/human":
+            providers.find(each, envs)  # a script's file, named behind a plus, is none of theirs
     return name
 
 
@@ -137,9 +140,13 @@ def _flag(name: str, value: Any) -> bool:
 
 
 def _text(name: str, value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value)
+    if not isinstance(value, str):
+        raise ValidationError(f"agent_kwargs.{name} is a text")
+    return value
+
+
+def _variable(value: str | float) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _budget(name: str, value: Any) -> float:
@@ -193,6 +200,7 @@ def _agent(request: CreateResponse, offered: Offered) -> tuple[dict[str, Any], d
         options["deadline"] = request.deadline
     if request.mode != "run":
         options["max_steps"] = 1
+    read_options({**options, "model": request.model}, library_mode=False)
     return options, _provider_env(request)
 
 
@@ -200,10 +208,9 @@ def _trajectories(wanted: bool | str, offered: Offered) -> Path:
     root = offered.trajectories or home("trajectories")
     if wanted is True or not wanted:
         return root
-    name = Path(str(wanted)).name
-    if name != wanted or name in {"", ".", ".."}:
+    if _FOLDER.fullmatch(str(wanted)) is None:
         raise ValidationError("agent_kwargs.trajectory_dir is the name of a folder, not a path", hint="Such as demo.")
-    return root / name
+    return root / str(wanted)
 
 
 def _provider_env(request: CreateResponse) -> dict[str, str]:
@@ -226,7 +233,7 @@ def _conversation(request: CreateResponse) -> tuple[list[Message], UserInput]:
     read = openai_responses.parse_request({"model": request.model, "input": items})
     messages = list(read.messages)
     if not messages or messages[-1].role != "user":
-        raise ValidationError("the input ends with what the model said", hint="End it with a message of the user.")
+        raise ValidationError("the input does not end with a message of the user", hint="Add what is to be done.")
     last = messages.pop()
     if request.previous_response_id is not None and messages:
         raise ValidationError("with previous_response_id the input is the new message alone")

@@ -19,7 +19,7 @@ from computeragent.responses.bodies import Approve, CreateResponse
 from computeragent.responses.conversations import Conversation
 from computeragent.responses.items import Json, Projection, now, output_text, without_image
 from computeragent.wire.encoding import to_json
-from computeragent.wire.events import CaSessionEnded, Recorded, SdkMessage, UnknownEvent
+from computeragent.wire.events import CaPermissionRequest, CaSessionEnded, Recorded, SdkMessage, UnknownEvent
 from computeragent.wire.requests import PermissionDecision, UserInput
 
 Status = Literal["queued", "in_progress", "completed", "failed", "incomplete", "cancelled"]
@@ -36,6 +36,7 @@ _INCOMPLETE = {
     "error_max_budget_usd": "budget",
     "error_safety_check": "safety_check",
 }
+_NOBODY = PermissionDecision(decision="deny", reason="nobody can be asked here")
 _log = Logger("responses")
 
 
@@ -43,7 +44,13 @@ class Run:
     """One response. `told` is its stream so far; `done` is set when nothing more will be added."""
 
     def __init__(
-        self, request: CreateResponse, *, owner: str, conversation: Conversation, previous: str | None = None
+        self,
+        request: CreateResponse,
+        *,
+        owner: str,
+        conversation: Conversation,
+        previous: str | None = None,
+        can_ask: bool = False,
     ) -> None:
         self.id = new_id("response")
         self.owner = owner
@@ -66,6 +73,7 @@ class Run:
         self._changed: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
         self._cancelled = False
+        self._can_ask = can_ask
 
     # ── Running ──
 
@@ -113,6 +121,9 @@ class Run:
                     self._ended(result, event)
                     return
                 if getattr(event, "turn_index", None) != turn:
+                    continue
+                if isinstance(event, CaPermissionRequest) and not self._can_ask:
+                    await session.decide(event.call_id, _NOBODY, by="responses")
                     continue
                 result = self._projection.take(event) or result
                 if isinstance(event, SdkMessage) and event.ends_turn:

@@ -34,8 +34,11 @@ class Responses:
         """What is under way."""
         return self._held.live
 
-    def create(self, request: CreateResponse, principal: Principal) -> Run:
-        """Begin a response. Raises a `ComputerAgentError` for all that can be known before it runs."""
+    def create(self, request: CreateResponse, principal: Principal, *, can_ask: bool = False) -> Run:
+        """Begin a response. Raises a `ComputerAgentError` for all that can be known before it runs.
+
+        With `can_ask` an action may wait for a person's word; without, what needs one is denied at once.
+        """
         self._held.require_room()
         previous: Run | None = None
         if request.previous_response_id is not None:
@@ -46,7 +49,13 @@ class Responses:
             else previous.conversation
         )
         opening, message = resolve(request, self._offered, session_id=conversation.session_id, principal=principal)
-        run = Run(request, owner=principal.id, conversation=conversation, previous=previous.id if previous else None)
+        run = Run(
+            request,
+            owner=principal.id,
+            conversation=conversation,
+            previous=previous.id if previous else None,
+            can_ask=can_ask,
+        )
         if previous is not None:
             previous.continued = True
             conversation.take_up()
