@@ -1,6 +1,7 @@
 """Hypothesis strategies for the neutral model, within what a dialect can say."""
 
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from computeragent.dialects import (
     Media,
@@ -92,6 +93,48 @@ anthropic_requests = st.builds(
     thinking=st.sampled_from([None, ThinkingConfig(mode="adaptive"), ThinkingConfig(mode="enabled", budget_tokens=9)]),
     output_format=st.none() | st.builds(lambda schema: OutputFormat(schema=schema), objects),
     **settings,
+)
+
+_gemini_calls = st.builds(
+    lambda name, value, signature: ToolCall(id=name, name=name, input=value, signature=signature),
+    names,
+    objects,
+    st.none() | words,
+)
+_gemini_parts = (
+    texts,
+    images,
+    st.builds(lambda path: Media(kind="document", media_type="application/pdf", url=f"gs://{path}"), names),
+    _gemini_calls,
+    st.builds(Thinking, words, st.none() | words),
+    st.just(Opaque("executableCode", {"executableCode": {"language": "PYTHON", "code": "1"}})),
+)
+_gemini_results = st.builds(
+    lambda call_id, text, shown, is_error: ToolResult(
+        call_id=call_id, content=(*text, *shown), is_error=is_error and bool(text), extra={"name": "f"}
+    ),
+    words,
+    st.lists(texts, max_size=1),
+    st.lists(images, max_size=2),
+    st.booleans(),
+)
+gemini_requests = st.builds(
+    ModelRequest,
+    dialect=st.just("gemini"),
+    messages=st.lists(
+        st.builds(Message, st.just("user"), parts(texts, images, _gemini_results))
+        | st.builds(Message, st.just("assistant"), parts(*_gemini_parts)),
+        max_size=5,
+    ).map(tuple),
+    system=parts(texts, min_size=0),
+    top_k=st.none() | st.integers(1, 500),
+    seed=st.none() | st.integers(0, 99),
+    thinking=st.sampled_from(
+        [None, ThinkingConfig(mode="adaptive", extra={"includeThoughts": True}), ThinkingConfig(mode="disabled")]
+    ),
+    output_format=st.sampled_from([None, OutputFormat(), OutputFormat(schema={"type": "object"})]),
+    extra=st.sampled_from([{}, {"cachedContent": "c", "generationConfig": {"candidateCount": 1}}]),
+    **{**settings, "user": st.none(), "tools": st.lists(tools.map(lambda tool: replace(tool, strict=None))).map(tuple)},
 )
 
 _text_then_calls = st.builds(
@@ -222,4 +265,27 @@ responses_responses = st.builds(
         reasoning_tokens=counts,
     ),
     dialect=st.just("openai_responses"),
+)
+
+
+def _apart(content):
+    """No two texts or thoughts in a row: in a stream they would be one."""
+    kept = []
+    for part in content:
+        if not (kept and type(kept[-1]) is type(part) and isinstance(part, (Text, Thinking))):
+            kept.append(part)
+    return tuple(kept)
+
+
+gemini_responses = st.builds(
+    lambda content, limited, **rest: ModelResponse(
+        content=_apart(content), stop_reason="max_tokens" if limited else _reason(_apart(content)), **rest
+    ),
+    parts(*_gemini_parts, min_size=0),
+    st.booleans(),
+    id=words,
+    model=names,
+    usage=st.builds(Usage, input_tokens=counts, output_tokens=counts, cache_read_tokens=counts),
+    dialect=st.just("gemini"),
+    extra=st.sampled_from([{}, {"createTime": "2026-11-21", "candidate": {"groundingMetadata": {"a": 1}}}]),
 )

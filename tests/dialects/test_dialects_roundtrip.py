@@ -22,6 +22,7 @@ from computeragent.dialects import (
     assemble,
     bedrock,
     build_stream,
+    gemini,
     openai_chat,
     openai_responses,
     parse_stream,
@@ -48,6 +49,13 @@ def test_an_openai_request_reads_back_as_it_was_written(request):
 @quick
 def test_a_responses_request_reads_back_as_it_was_written(request):
     assert openai_responses.parse_request(to_json(openai_responses.build_request(request))) == request
+
+
+@given(strategies.gemini_requests)
+@quick
+def test_a_gemini_request_reads_back_as_it_was_written(request):
+    body = to_json(gemini.build_request(request))
+    assert gemini.parse_request(body, model=request.model, stream=request.stream) == request
 
 
 @given(strategies.anthropic_requests)
@@ -82,6 +90,22 @@ def test_a_responses_stream_spells_the_same_response_however_it_is_cut(response,
     data = b"".join(build_stream(openai_responses, response_events(response, chunk_size)))
     pieces = [data[start : start + cut] for start in range(0, len(data), cut)]
     assert assemble(parse_stream(openai_responses, pieces)) == response
+
+
+@given(strategies.gemini_responses)
+@quick
+def test_a_gemini_response_reads_back_as_it_was_written(response):
+    assert gemini.parse_response(to_json(gemini.build_response(response))) == response
+
+
+@pytest.mark.parametrize("make", [gemini.stream_builder, gemini.list_builder])
+@given(strategies.gemini_responses, st.none() | st.integers(1, 7), st.integers(1, 50))
+@quick
+def test_a_gemini_stream_spells_the_same_response_however_it_is_cut(make, response, chunk_size, cut):
+    builder = make()
+    data = b"".join(builder.encode(event) for event in response_events(response, chunk_size))
+    pieces = [data[start : start + cut] for start in range(0, len(data), cut)]
+    assert assemble(parse_stream(gemini, pieces)) == response
 
 
 @given(strategies.anthropic_responses, st.none() | st.integers(1, 7), st.integers(1, 50))
@@ -217,6 +241,29 @@ def test_an_answer_streamed_from_openai_reaches_an_anthropic_client_whole(respon
     assert [(call.id, call.input) for call in got.tool_calls] == [(c.id, c.input) for c in response.tool_calls]
     assert got.usage.total_input_tokens == response.usage.total_input_tokens
     assert got.usage.output_tokens == response.usage.output_tokens
+
+
+@given(strategies.gemini_responses, st.integers(1, 9))
+@quick
+def test_an_answer_streamed_from_gemini_reaches_an_anthropic_client_whole(response, chunk_size):
+    spoken = replace(response, content=tuple(part for part in response.content if isinstance(part, (Text, ToolCall))))
+    upstream = build_stream(gemini, response_events(spoken, chunk_size))
+    got = assemble(parse_stream(anthropic, build_stream(anthropic, parse_stream(gemini, upstream))))
+    assert "".join(part.text for part in got.content if isinstance(part, Text)) == "".join(
+        part.text for part in spoken.content if isinstance(part, Text)
+    )
+    assert [(call.id, call.input) for call in got.tool_calls] == [(c.id, c.input) for c in spoken.tool_calls]
+    assert got.usage.total_input_tokens == response.usage.total_input_tokens
+
+
+@given(strategies.anthropic_responses, st.integers(1, 9))
+@quick
+def test_an_answer_streamed_from_anthropic_reaches_a_gemini_client_whole(response, chunk_size):
+    upstream = build_stream(anthropic, response_events(response, chunk_size))
+    got = assemble(parse_stream(gemini, build_stream(gemini, parse_stream(anthropic, upstream))))
+    assert got.text.replace("\n", "") == response.text.replace("\n", "")
+    assert [(call.id, call.input) for call in got.tool_calls] == [(c.id, c.input) for c in response.tool_calls]
+    assert got.usage.total_input_tokens == response.usage.total_input_tokens
 
 
 def test_parts_without_a_word_in_the_other_wire_leave_no_gap_in_the_indexes():

@@ -16,7 +16,7 @@ from computeragent.testing.models.http import HttpRequest, HttpResponse, HttpSer
 pytestmark = pytest.mark.anyio
 
 KEY = "sk-secret-0123456789"
-WIRES = ["anthropic/claude-x", "openai/gpt-x", "openai-compatible/x", "openrouter/a/x", "gemini/gemini-x"]
+WIRES = ["anthropic/claude-x", "openai/gpt-x", "openai-compatible/x", "gemini/gemini-x", "openrouter/a/x"]
 
 
 def envs(url: str, key: str = KEY) -> dict[str, str]:
@@ -88,7 +88,7 @@ async def test_every_provider_s_wire_answers(name):
         assert (sim.requests[0].model, sim.requests[0].stream) == (model.name, True)
 
 
-@pytest.mark.parametrize("name", WIRES[:3])
+@pytest.mark.parametrize("name", WIRES[:4])
 async def test_what_a_tool_showed_reaches_the_model(name):
     picture = Media(kind="image", media_type="image/png", data="iVBORw0KGgo=")
     turns = (Reply(tools=(ToolUse(name="look", input={"at": "é"}),)), Reply(text="A picture."))
@@ -115,7 +115,7 @@ async def test_the_computer_tool_s_beta_is_asked_for():
         assert "betas" not in sim.requests[0].json
 
 
-@pytest.mark.parametrize("name", WIRES[:3])
+@pytest.mark.parametrize("name", WIRES[:4])
 @pytest.mark.parametrize("status", [429, 500, 503, 529])
 async def test_a_busy_provider_is_asked_again(name, status):
     reply = Reply(text="At last.", error=ErrorReply(status=status, times=2))
@@ -154,7 +154,7 @@ async def test_in_the_end_it_gives_up():
         assert (error.details["status"], error.details["provider"]) == (503, "openai")
 
 
-@pytest.mark.parametrize("name", WIRES[:3])
+@pytest.mark.parametrize("name", WIRES[:4])
 async def test_a_wrong_key_is_told_at_once_with_its_variable(name):
     async with ModelSimulator(Script(require_key="another")) as sim:
         model = open_model(name, envs(sim.url))
@@ -171,7 +171,7 @@ async def test_a_key_that_the_provider_repeats_is_not_passed_on():
         assert "***" in (await failure(model)).message
 
 
-@pytest.mark.parametrize("name", WIRES[:3])
+@pytest.mark.parametrize("name", WIRES[:4])
 async def test_a_stream_that_breaks_before_it_said_anything_is_asked_for_again(name):
     reply = Reply(text="All of it.", broken=Break(how="cut", after=1, times=1))
     async with simulated(Script(rules=(Rule(match="", turns=(reply,)),)), name) as (model, sim):
@@ -179,7 +179,7 @@ async def test_a_stream_that_breaks_before_it_said_anything_is_asked_for_again(n
         assert len(sim.requests) == 2
 
 
-@pytest.mark.parametrize("name", WIRES[:3])
+@pytest.mark.parametrize("name", WIRES[:4])
 @pytest.mark.parametrize("how", ["cut", "error"])
 async def test_a_stream_that_breaks_in_the_midst_fails_with_what_came_before(name, how):
     reply = Reply(text="All of it. " * 20, chunk_size=8, broken=Break(how=how, after=8, kind="overloaded"))
@@ -213,7 +213,7 @@ async def test_a_stream_that_breaks_in_the_midst_fails_with_what_came_before(nam
         lambda _: HttpResponse(status=404, body=b"x" * 1_000_000),
     ],
 )
-@pytest.mark.parametrize("name", WIRES[:3])
+@pytest.mark.parametrize("name", WIRES[:4])
 async def test_what_is_no_answer_is_a_clear_and_short_error(response, name):
     async with served(response, name, retries=1) as (model, _):
         error = await failure(model)

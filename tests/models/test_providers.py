@@ -7,6 +7,7 @@ from computeragent.models import allowed_env, find, open_model, request_env
 from computeragent.models.providers import PROVIDERS
 
 KEY = "sk-secret-0123456789"
+GOOGLE = "https://generativelanguage.googleapis.com/v1beta/models"
 ENVS = {variable: KEY for row in PROVIDERS for variable in row.variables[-1:]}
 
 
@@ -20,7 +21,14 @@ ENVS = {variable: KEY for row in PROVIDERS for variable in row.variables[-1:]}
         ("o3", "openai", "o3", "openai_responses", None),
         ("o4-mini", "openai", "o4-mini", "openai_responses", None),
         ("openrouter/qwen/qwen3-vl", "openrouter", "qwen/qwen3-vl", "openai_chat", None),
-        ("gemini/gemini-3", "gemini", "gemini-3", "openai_chat", None),
+        (
+            "gemini/models/gemini-3",
+            "gemini",
+            "models/gemini-3",
+            "gemini",
+            f"{GOOGLE}/gemini-3:streamGenerateContent?alt=sse",
+        ),
+        ("gemini-3", "gemini", "gemini-3", "gemini", f"{GOOGLE}/gemini-3:streamGenerateContent?alt=sse"),
         ("Anthropic/claude-x", "anthropic", "claude-x", "anthropic", None),
     ],
 )
@@ -33,6 +41,13 @@ def test_a_name_says_whose_model_it_is(name, provider, model, dialect, url):
 @pytest.mark.parametrize("base", ["http://127.0.0.1:1", "http://127.0.0.1:1/", "http://127.0.0.1:1/v1"])
 def test_anthropic_s_address_is_given_with_and_without_its_version(base):
     assert find("claude-x", {**ENVS, "ANTHROPIC_BASE_URL": base}).url == "http://127.0.0.1:1/v1/messages"
+
+
+@pytest.mark.parametrize("base", ["http://127.0.0.1:1", "http://127.0.0.1:1/v1beta/"])
+def test_google_s_key_goes_into_its_own_header_and_the_model_into_the_path(base):
+    found = find("gemini/a b/../x?y", {**ENVS, "GOOGLE_GEMINI_BASE_URL": base})
+    assert found.url == "http://127.0.0.1:1/v1beta/models/a%20b%2F..%2Fx%3Fy:streamGenerateContent?alt=sse"
+    assert found.header == ("x-goog-api-key", KEY)
 
 
 def test_a_server_of_your_own_needs_an_address_and_no_key():

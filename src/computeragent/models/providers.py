@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from computeragent import credentials
 from computeragent.credentials import Key
@@ -19,11 +19,14 @@ from computeragent.errors import UnknownModelError, ValidationError
 
 _CLI_LOGIN = "CLAUDE_CODE_OAUTH_TOKEN"  # a login of the Claude CLI, no key of the API
 _LONGEST_NAME = 300
+_VERSION = re.compile(r"/v\d\w*(?=/)")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """How the models of one provider are reached: `dialect` is their wire, `path` is added to the base URL.
+
+    Where the wire wants the model's name in the path, it takes the place of ``{model}``.
 
     `bare` finds the names that need no prefix. Without `key_required` a server may do without one.
     """
@@ -46,8 +49,6 @@ class Row:
 def _row(prefix: str, dialect: str, path: str, *, bare: str | None = None, key_required: bool = True) -> Row:
     provider = next(each for each in credentials.PROVIDERS if each.name == prefix)
     keys = tuple(key for key in provider.keys if key.variable != _CLI_LOGIN)
-    if prefix == "gemini":  # its OpenAI-compatible endpoint takes the key as OpenAI does
-        keys = tuple(Key(key.variable, "authorization", "Bearer ") for key in keys)
     pattern = re.compile(bare, re.IGNORECASE) if bare else None
     return Row(prefix, dialect, path, keys, provider.base_url_variable, provider.base_url, pattern, key_required)
 
@@ -56,7 +57,7 @@ PROVIDERS: tuple[Row, ...] = (
     _row("anthropic", "anthropic", "/v1/messages", bare=r"claude-.+"),
     _row("openai", "openai_responses", "/responses", bare=r"(chat)?gpt-.+|o\d(-.+)?|computer-use-preview(-.+)?"),
     _row("openrouter", "openai_chat", "/chat/completions"),
-    _row("gemini", "openai_chat", "/v1beta/openai/chat/completions", bare=r"gemini-.+"),
+    _row("gemini", "gemini", "/v1beta/models/{model}:streamGenerateContent?alt=sse", bare=r"gemini-.+"),
     _row("openai-compatible", "openai_chat", "/chat/completions", key_required=False),
 )
 """The providers of models, by the prefix of their models' names."""
@@ -122,7 +123,9 @@ def find(model: str, envs: Mapping[str, str] | None = None) -> Endpoint:
     envs = os.environ if envs is None else envs
     row, name = _row_of(model)
     header = _header(row, model, envs)
-    return Endpoint(row.prefix, name, row.dialect, _url(row, model, envs), header, row.variables)
+    return Endpoint(
+        row.prefix, name, row.dialect, _base_url(row, model, envs) + _path(row, name), header, row.variables
+    )
 
 
 def provider_of(model: str) -> str:
@@ -175,7 +178,11 @@ def _header(row: Row, model: str, envs: Mapping[str, str]) -> tuple[str, str] | 
     )
 
 
-def _url(row: Row, model: str, envs: Mapping[str, str]) -> str:
+def _path(row: Row, name: str) -> str:
+    return row.path.replace("{model}", quote(name.removeprefix("models/"), safe=""))
+
+
+def _base_url(row: Row, model: str, envs: Mapping[str, str]) -> str:
     variable = row.base_url_variable
     base = (envs.get(variable) or "").strip() or row.base_url
     if not base:
@@ -195,6 +202,6 @@ def _url(row: Row, model: str, envs: Mapping[str, str]) -> str:
             hint="It is an http or https URL without user, password, query and fragment.",
         )
     base = base.rstrip("/")
-    if row.path.startswith("/v1/"):  # Anthropic's is given with and without its version
-        base = base.removesuffix("/v1")
-    return base + row.path
+    if (version := _VERSION.match(row.path)) is not None:  # such a base is given with and without its version
+        base = base.removesuffix(version[0])
+    return base

@@ -44,7 +44,7 @@ class Calls:
     def __init__(self, answer_id: str | None = None) -> None:
         self._open: list[ToolCall] = []
         # In a conversation the number says enough; an answer must not repeat the ids of the one before.
-        self._prefix = "" if answer_id is None else f"{answer_id or new_id('answer')}_"
+        self._prefix = "" if answer_id is None else f"{answer_id or new_id('call')}_"
         self._count = 0
 
     def new_id(self) -> str:
