@@ -60,7 +60,7 @@ def cached_agent_binaries(binary: AgentName | None = None, quiet: bool = False) 
     """
     if binary is not None:
         package_of(binary)
-    names = {name: name for name in _agents() if binary in {None, name}}
+    names: dict[str, AgentName] = {name: name for name in _agents() if binary in {None, name}}
     found = AgentBinaries(
         AgentBinary(names[each.name], each.version, each.program) for each in cache.listed() if each.name in names
     )

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import shutil
 import tarfile
+import uuid
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -121,9 +122,7 @@ def _broken(what: str, error: Exception) -> ArtifactCorruptError:
 def remove_tree(path: Path) -> None:
     """Remove a folder: out of sight first, so that nobody finds half of it."""
     if path.is_dir():
-        aside = path.with_name(
-            f".gone-{path.name}-{hashlib.sha256(str(path.stat().st_mtime_ns).encode()).hexdigest()[:8]}"
-        )
+        aside = path.with_name(f".gone-{path.name}-{uuid.uuid4().hex[:8]}")
         try:
             path.rename(aside)
         except OSError:

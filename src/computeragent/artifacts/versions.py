@@ -100,8 +100,8 @@ def matching(index: str, wanted: str) -> str:
 def _ask_npm(index: str, word: str) -> str:
     with cache.staging() as cwd:
         said = npm(["view", index, "dist-tags", "--json"], cwd, index)
-    tags = _json(said, index)
-    version = tags.get(word) or tags.get("latest") if isinstance(tags, dict) else None
+    tags = _mapping(said, index)
+    version = tags.get(word) or tags.get("latest")
     if not (isinstance(version, str) and cache.valid_version(version)):
         raise UnknownVersionError(f"the registry has no {word} version of {index}", hint="Name a version, as 1.2.3.")
     return version
@@ -121,8 +121,7 @@ def _ask_major(index: str, wanted: str) -> str:
 def _ask_pypi(index: str, _word: str) -> str:
     with cache.staging() as cwd:
         said = pip(["index", "versions", index, "--json"], cwd, index)
-    loaded = _json(said, index)
-    version = loaded.get("latest") if isinstance(loaded, dict) else None
+    version = _mapping(said, index).get("latest")
     if not (isinstance(version, str) and cache.valid_version(version)):
         raise UnknownVersionError(f"the registry has no version of {index}", hint="Name a version, as 1.2.3.")
     return version
@@ -135,6 +134,11 @@ def _json(text: str, index: str) -> Any:
         raise ArtifactError(
             f"the registry's answer on {index} is not to be understood", hint="Look at your npm or pip configuration."
         ) from error
+
+
+def _mapping(text: str, index: str) -> dict[str, Any]:
+    loaded = _json(text, index)
+    return cast("dict[str, Any]", loaded) if isinstance(loaded, dict) else {}
 
 
 def npm_integrity(spec: str) -> tuple[str, str]:
