@@ -14,6 +14,7 @@ _WIRES = {
     "anthropic": "Anthropic Messages",
     "openai_responses": "OpenAI Responses",
     "openai_chat": "OpenAI Chat Completions",
+    "gemini": "Gemini generateContent",
 }
 
 
