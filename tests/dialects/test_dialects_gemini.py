@@ -494,6 +494,22 @@ def test_a_call_without_an_id_gets_one_that_no_other_answer_has():
     assert gemini.parse_response(ANSWER).tool_calls[0].id == ids[0]
 
 
+def test_what_such_a_call_is_answered_goes_back_without_an_id_and_with_its_name():
+    answers = [gemini.parse_response({**ANSWER, "responseId": name}) for name in ("r1", "r2")]
+    messages = []
+    for answer in answers:
+        result = ToolResult(call_id=answer.tool_calls[0].id, content=(Text(answer.id),))
+        messages += [Message("assistant", answer.content), Message("user", (result,))]
+    built = gemini.build_request(ModelRequest(model="gemini-3-pro", messages=tuple(messages), dialect="gemini"))
+    called = [
+        part["functionCall"] for content in built["contents"] for part in content["parts"] if "functionCall" in part
+    ]
+    assert called == [{"name": "read", "args": {"path": "a"}}] * 2
+    assert [content["parts"] for content in built["contents"] if content["role"] == "user"] == [
+        [{"functionResponse": {"name": "read", "response": {"output": name}}}] for name in ("r1", "r2")
+    ]
+
+
 @pytest.mark.parametrize(
     ("word", "reason"),
     [

@@ -3,7 +3,6 @@
 import base64
 import json
 
-import aiohttp
 import httpx2
 import pytest
 from google import genai
@@ -12,11 +11,7 @@ from google.genai import errors, types
 from computeragent.dialects import Text, assemble, gemini, parse_stream
 from computeragent.testing.models import ModelSimulator, parse_script
 
-pytestmark = [
-    pytest.mark.anyio,
-    # Google's client over aiohttp: theirs to mend.
-    pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession:DeprecationWarning"),
-]
+pytestmark = pytest.mark.anyio
 
 MODEL = "gemini-2.5-pro"
 PATH = f"/v1beta/models/{MODEL}"
@@ -61,11 +56,13 @@ async def sim(anyio_backend):
 
 @pytest.fixture
 async def client(sim):
-    options = types.HttpOptions(base_url=sim.url, retry_options=types.HttpRetryOptions(attempts=1))
-    made = genai.Client(api_key=sim.api_key, http_options=options)
-    yield made.aio
-    await made.aio.aclose()
-    made.close()
+    async with httpx2.AsyncClient() as http:
+        once = types.HttpRetryOptions(attempts=1)
+        options = types.HttpOptions(base_url=sim.url, retry_options=once, httpx_async_client=http)
+        made = genai.Client(api_key=sim.api_key, http_options=options)
+        yield made.aio
+        await made.aio.aclose()
+        made.close()
 
 
 def config(**more):
@@ -194,7 +191,7 @@ async def test_a_stream_that_breaks_is_noticed_by_google_s_client(client):
     with pytest.raises(errors.APIError, match="Busy"):
         _ = [chunk async for chunk in stream]
     stream = await client.models.generate_content_stream(model=MODEL, contents="on a bad line")
-    with pytest.raises((aiohttp.ClientError, httpx2.HTTPError)):
+    with pytest.raises(httpx2.HTTPError):
         _ = [chunk async for chunk in stream]
 
 
