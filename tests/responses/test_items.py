@@ -186,6 +186,9 @@ def test_what_waits_for_a_person_is_told_until_it_is_decided() -> None:
         ({"action": "mouse_down"}, {"type": "left_mouse_down"}),
         ({"action": "keypress", "keys": ["ctrl", "c"]}, {"type": "keypress", "keys": ["ctrl", "c"]}),
         ({"action": "screenshot"}, {"type": "screenshot"}),
+        ({"action": "drag", "path": [[1]]}, {"type": "drag", "action": "drag", "path": [[1]]}),
+        ({"action": "click", "count": "x"}, {"type": "click", "action": "click", "count": "x"}),
+        ({"action": "wait", "seconds": "long"}, {"type": "wait", "action": "wait", "seconds": "long"}),
     ],
     ids=lambda value: str(value.get("action", "")),
 )

@@ -141,3 +141,11 @@ async def test_more_callers_than_computers_are_served_one_after_the_other(servic
         asked = [client.post("/responses", json=service.body("Please press it")) for _ in range(2)]
         told = [answer.json()["result"] for answer in await asyncio.gather(*asked)]
         assert [each["status"] for each in told] == ["completed"] * 2
+
+
+async def test_what_is_asked_counts_in_what_is_held(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("computeragent.responses.held.MAX_BYTES", 1_000_000)
+    long = "Please remember " + "x" * 600_000
+    kept = [(await service.ask(long, computer_kwargs={}))["id"] for _ in range(3)]
+    status = [(await service.client.get(f"/responses/{each}")).status_code for each in kept]
+    assert status == [404, 404, 200]

@@ -165,12 +165,12 @@ class Projection:
         call_id, name = str(block.get("id", "")), str(block.get("name", ""))
         given: Json = block.get("input") or {}
         if name == COMPUTER_TOOL:
-            checks: list[Any] = given.get("pending_safety_checks") or []
+            checks: object = given.get("pending_safety_checks")
             item: Json = {
                 "type": "computer_call",
                 "call_id": call_id,
                 "action": wire_action(given),
-                "pending_safety_checks": checks,
+                "pending_safety_checks": checks if isinstance(checks, list) else [],
             }
             prefix = "cu"
         else:
@@ -255,7 +255,14 @@ class Projection:
 
 
 def wire_action(action: Json) -> Json:
-    """One of our actions (`computer.actions`) in the words of OpenAI's computer tool."""
+    """One of our actions (`computer.actions`) in the words of OpenAI's computer tool; nonsense as the model said it."""
+    try:
+        return _wired(action)
+    except (TypeError, ValueError, OverflowError):
+        return {**action, "type": action["action"]}
+
+
+def _wired(action: Json) -> Json:
     rest = {name: value for name, value in action.items() if name not in {"action", "pending_safety_checks"}}
     match action.get("action"):
         case "click":

@@ -9,6 +9,7 @@ from pathlib import PurePath
 from typing import Literal, cast
 
 from msgspec import Raw
+from msgspec.structs import replace
 
 from computeragent.errors import ComputerAgentError, UnknownCallError
 from computeragent.harness.session import LocalSession
@@ -56,13 +57,14 @@ class Run:
         self.owner = owner
         self.conversation = conversation
         self.previous = previous
-        self.request = request
+        self.request = replace(request, input="", env={}, agent_kwargs={}, computer_kwargs={})
+        """What was asked, without what is large or secret."""
         self.status: Status = "queued"
         self.created_at = now()
         self.done = asyncio.Event()
         self.told: list[Recorded] = []
-        self.size = 0
-        """Bytes that the response holds."""
+        self.size = len(to_json(request.input))
+        """Bytes that the response holds, and its conversation of it."""
         self.continued = False
         """Whether a later response goes on from here."""
         self.trajectory: str | None = None
@@ -123,7 +125,8 @@ class Run:
                 if getattr(event, "turn_index", None) != turn:
                     continue
                 if isinstance(event, CaPermissionRequest) and not self._can_ask:
-                    await session.decide(event.call_id, _NOBODY, by="responses")
+                    with contextlib.suppress(UnknownCallError):  # the turn has ended meanwhile
+                        await session.decide(event.call_id, _NOBODY, by="responses")
                     continue
                 result = self._projection.take(event) or result
                 if isinstance(event, SdkMessage) and event.ends_turn:
@@ -166,9 +169,11 @@ class Run:
         if self.done.is_set():
             return
         self._end("failed")
-        self._tell(_ENDS[self.status], {"response": self.as_dict()})
-        self.done.set()
-        self._wake()
+        try:
+            self._tell(_ENDS[self.status], {"response": self.as_dict()})
+        finally:
+            self.done.set()
+            self._wake()
 
     async def cancel(self) -> None:
         """Stop it, and wait until nothing of it runs any more."""
