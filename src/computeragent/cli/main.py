@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from computeragent.cli.agent_arguments import add_chat, add_run
 from computeragent.cli.approval_arguments import add_approvals
 from computeragent.cli.arguments import POLICY, count, port
+from computeragent.cli.artifact_arguments import add_artifacts
 from computeragent.cli.audit_arguments import AUDIT_LOG, add_audit
 from computeragent.cli.computer_arguments import add_computer
 from computeragent.cli.policy_arguments import add_policy
@@ -98,6 +99,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_approvals(commands)
     add_audit(commands)
     add_computer(commands)
+    add_artifacts(commands)
     _add_agent(commands)
     _add_telemetry(commands)
     _add_doctor(commands)
