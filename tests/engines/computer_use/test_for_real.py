@@ -61,6 +61,8 @@ WIRES = {
     "openai": ("openai/gpt-5.4", {}),
     "openai-function": ("openai/gpt-4o", {}),
     "chat": ("openai-compatible/some-vlm", {}),
+    "gemini": ("gemini/gemini-2.5-pro", {}),
+    "gemini-3": ("gemini/gemini-3-pro-preview", {}),
 }
 
 
@@ -105,6 +107,8 @@ async def simulated(script: str = SCRIPT) -> AsyncIterator[tuple[ModelSimulator,
                 "OPENAI_API_KEY": "sk-test-0000000000",
                 "OPENAI_BASE_URL": f"{simulator.url}/v1",
                 "OPENAI_COMPATIBLE_BASE_URL": f"{simulator.url}/v1",
+                "GEMINI_API_KEY": "AIza-test-0000000000",
+                "GOOGLE_GEMINI_BASE_URL": simulator.url,
             },
         )
 
