@@ -128,8 +128,8 @@ def _add_simulate(commands: Commands) -> None:
     simulate = commands.add_parser(
         "simulate",
         help="serve a scripted model that speaks the providers' wire formats",
-        description="Serve the model simulator: Anthropic Messages, OpenAI Chat Completions and Bedrock, "
-        "from one script.",
+        description="Serve the model simulator: Anthropic Messages, Bedrock, OpenAI Chat Completions and Responses, "
+        "Gemini, from one script.",
     )
     simulate.add_argument("script", nargs="?", help="a YAML script; without one every message is echoed")
     simulate.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")

@@ -38,7 +38,8 @@ async def _serve(script: Script, args: argparse.Namespace) -> None:
         print("point a client at it:")
         for name, value in simulator.claude_environment().items():
             print(f"  export {name}={value}")
-        print(f"  export OPENAI_BASE_URL={simulator.url}/v1\n", flush=True)
+        print(f"  export OPENAI_BASE_URL={simulator.url}/v1")
+        print(f"  export GOOGLE_GEMINI_BASE_URL={simulator.url}\n", flush=True)
         await asyncio.Event().wait()
 
 
