@@ -147,6 +147,14 @@ async def test_the_first_result_is_acted_on_as_well(service: Service) -> None:
     await service.page.until(lambda: service.page.of("click"))
 
 
+@pytest.mark.parametrize("fields", [{"mode": "first"}, {"include": []}], ids=str)
+async def test_pictures_that_are_not_wanted_are_not_streamed(service: Service, fields: dict[str, Any]) -> None:
+    events = await service.stream("Please press it", **fields)
+    assert "data:image" not in json.dumps(events)
+    told = {event["output_index"]: event["item"]["id"] for event in events if "item" in event}
+    assert list(told.values()) == [item["id"] for item in events[-1]["response"]["output"]]
+
+
 async def test_a_transcript_is_gone_on_with(service: Service) -> None:
     before = await service.ask("Please press it", mode="turn")
     items = [{"role": "user", "content": "Please press it"}, *before["output"]]

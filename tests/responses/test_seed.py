@@ -103,6 +103,17 @@ def test_the_curl_commands_work_as_they_stand(command: str, says: str, tmp_path:
             assert "boardwalk.jpg" in json.dumps(simulator.calls[-1].json)
 
 
+def test_peers_are_told_the_secret_that_they_need(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "computeragent", "responses", "serve", "--mode", "p2p"]
+    env = {**os.environ, "COMPUTERAGENT_HOME": str(tmp_path), "COMPUTERAGENT_RESPONSES_TOKEN": "sesame"}
+    command += ["--signaling-port", str(free_port())]
+    with subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        told = [process.stderr.readline() for _ in range(2)]
+        process.terminate()
+    assert any('{"secret": "sesame"}' in line for line in told)
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize("mode", ["p2p", "both"])
 async def test_the_peer_to_peer_sample_works_with_our_peer(mode: str, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import sys
@@ -17,6 +18,7 @@ from computeragent.logs import configure_logging
 if TYPE_CHECKING:
     from computeragent.responses.peers import PeerChoice
 
+_OPEN = "warning: without authentication: whoever reaches this port acts on its computers and spends its keys"
 _SIZE = re.compile(r"(\d{2,5})x(\d{2,5})")
 
 
@@ -59,6 +61,7 @@ def serve(args: argparse.Namespace) -> int:
     if args.mode == "p2p":
         from computeragent.responses.peers import serve_peers
 
+        _say(_OPEN if token is None else f"peers connect with the metadata {json.dumps({'secret': token})}")
         return serve_peers(app)
     listener = listen(args.host, args.port)
     url = url_of(args.host, listener)
@@ -109,6 +112,6 @@ def _greet(url: str, token: str | None) -> None:
     header = "" if token is None else f" -H 'Authorization: Bearer {token}'"
     _say(f"Agent proxy started at {url}, its routes at {url}/docs")
     if token is None:
-        _say("warning: without authentication: whoever reaches this port acts on its computers and spends its keys")
+        _say(_OPEN)
     body = '{"model": "anthropic/claude-sonnet-4-5", "input": "What is on the screen?"}'
     _say(f"try: curl {url}/responses{header} -d '{body}'")

@@ -89,7 +89,9 @@ def _add_peer(serve: argparse.ArgumentParser) -> None:
         metavar="HOST",
         help="the PeerJS server through which peers find each other (default: one of our own)",
     )
-    peer.add_argument("--signaling-port", type=port, metavar="PORT", help="its port (default: 9000)")
+    peer.add_argument(
+        "--signaling-port", type=port, metavar="PORT", help="its port (default: 9000; of another server 80 or 443)"
+    )
     peer.add_argument("--signaling-secure", action="store_true", help="reach it over TLS")
     peer.add_argument("--lan", action="store_true", help="let peers on other machines reach this one")
     peer.add_argument("--no-welcome", action="store_true", help="send no welcome message to who connects")

@@ -30,9 +30,10 @@ class Projection:
     """Turns the events of one turn into `output`, told to `emit` event by event. Deterministic: replay gives the same.
 
     `emit` gets an event's type and its fields, without `type` and `sequence_number`. `key` makes the ids of items.
+    Without `results` there are no items of what calls brought; without `images` they have no pictures.
     """
 
-    def __init__(self, emit: Emit, key: str) -> None:
+    def __init__(self, emit: Emit, key: str, *, results: bool = True, images: bool = True) -> None:
         self.output: list[Json] = []
         self.usage: Json = {
             "input_tokens": 0,
@@ -48,6 +49,8 @@ class Projection:
         """Calls that wait for somebody's word, by call id."""
         self._emit = emit
         self._key = key
+        self._results = results
+        self._images = images
         self._calls: dict[str, Json] = {}
         self._open: dict[str, Json] | None = None
         self._streamed: list[Json] = []  # the texts of the answer that is being written
@@ -187,6 +190,8 @@ class Projection:
         failed = bool(block.get("is_error"))
         call["status"] = "incomplete" if failed else "completed"
         self._tell("output_item.done", item=call)
+        if not self._results:
+            return
         text, image = _result(block.get("content"))
         if call["type"] == "function_call":
             item: Json = {"type": "function_call_output", "call_id": call_id, "output": text}
@@ -194,7 +199,7 @@ class Projection:
             return
         item = {"type": "computer_call_output", "call_id": call_id, "status": call["status"]}
         item["acknowledged_safety_checks"] = [] if failed else call["pending_safety_checks"]
-        item["output"] = {"type": "computer_screenshot", **({"image_url": image} if image else {})}
+        item["output"] = {"type": "computer_screenshot", **({"image_url": image} if image and self._images else {})}
         if text:
             item["error" if failed else "text"] = text
         self._add(item, "cuo")

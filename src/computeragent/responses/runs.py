@@ -70,7 +70,12 @@ class Run:
         self.trajectory: str | None = None
         self._error: Json | None = None
         self._incomplete: str | None = None
-        self._projection = Projection(self._tell, self.id.rpartition("_")[2][-12:])
+        self._projection = Projection(
+            self._tell,
+            self.id.rpartition("_")[2][-12:],
+            results=request.mode != "first",
+            images=request.include is None or _IMAGES in request.include,
+        )
         self._session: LocalSession | None = None
         self._changed: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -202,14 +207,10 @@ class Run:
 
     # ── Being read ──
 
-    def as_dict(self, *, images: bool | None = None) -> Json:
-        """The response object; without pictures where they were not asked for."""
+    def as_dict(self, *, images: bool = True) -> Json:
+        """The response object; without pictures where they are not wanted."""
         request = self.request
-        if images is None:
-            images = request.include is None or _IMAGES in request.include
         output = self._projection.output
-        if request.mode == "first":
-            output = [item for item in output if not item["type"].endswith("_output")]
         told: Json = {
             "id": self.id,
             "object": "response",
