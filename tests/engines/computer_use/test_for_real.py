@@ -293,3 +293,19 @@ rules:
 
     names = ["Ada", "Bo", "Cy", "Di"]
     assert await asyncio.gather(*map(one, names)) == [(f"I am {name}.", 3) for name in names]
+
+
+@pytest.mark.usefixtures("pool")
+async def test_a_model_is_told_of_dialogs_that_no_screenshot_shows(tmp_path: Path) -> None:
+    asking = "data:text/html,<button style='width:300px;height:200px' onclick=\"alert('Saved twice')\">Save</button>"
+    script = """
+    rules:
+      - match: save
+        turns:
+          - computer: {action: click, x: 100, y: 100}
+          - Saved.
+    """
+    computer = {"kind": "browser", "width": 400, "height": 300, "page": asking}
+    async with simulated(script) as (model, envs), agent(tmp_path, computer, envs) as one:
+        await one.chat("Please save")
+    assert "alert: 'Saved twice'" in model.calls[-1].text

@@ -20,7 +20,7 @@ from computeragent.computer.actions import (
     points_of,
     to_dict,
 )
-from computeragent.computer.types import Button, Screenshot
+from computeragent.computer.types import Button, HasNotices, Screenshot
 from computeragent.dialects.model import Media, Part, Text, ToolCall
 from computeragent.engines.computer_use.formats import ComputerCall, SafetyCheck, Sight
 from computeragent.engines.computer_use.formats.types import TOOL, plain_result
@@ -220,6 +220,8 @@ class Hands:
         shot = await computer.screenshot()
         screen = self._setup.desk.seen(shot)
         outcome.shot = shot
+        if isinstance(computer, HasNotices) and (notes := computer.take_notices()):
+            outcome.text = "\n".join([*([outcome.text] if outcome.text else []), *(f"Note: {note}" for note in notes)])
         if zoom is not None:
             outcome.seen = outcome.shown = await screen.closeup(shot, zoom.region)
             outcome.text = "A closer look."

@@ -9,7 +9,7 @@ import asyncio
 import base64
 import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from msgspec.structs import replace
 
@@ -150,5 +150,6 @@ def _drawn(shot: Screenshot, size: Size, region: tuple[int, int, int, int] | Non
     if region is not None:
         image = image.crop(region)
     resampling = 1 if size.width < image.width else 3  # Lanczos for what becomes smaller, bicubic for what is enlarged
-    data = encoded(image.resize(size, resampling))
+    resize = cast("Any", image).resize  # whose type names numpy's, which need not be there
+    data = encoded(resize(size, resampling))
     return Media(kind="image", media_type="image/png", data=base64.b64encode(data).decode("ascii"))
