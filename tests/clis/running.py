@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,24 +20,20 @@ PROOF = "proof.txt"
 def script_for(row: Cli, command: str = f"echo simulated-proof > {PROOF}"):
     """One call of the agent's own shell, then an answer with what it printed; a title, when it wants one."""
     arguments = {row.shell_argument: command}
-    if row.name == "claude_code":
+    if row.name in {"claude_code", "opencode", "gemini_cli", "qwen_code", "copilot"}:
         arguments["description"] = "write the proof"
-    if row.name == "opencode":
-        arguments["description"] = "write the proof"
-    if row.name in {"gemini_cli", "qwen_code"}:
-        arguments |= {"description": "write the proof"}
     if row.name == "qwen_code":
-        arguments |= {"is_background": False}
-    if row.name == "copilot":
-        arguments |= {"description": "write the proof"}
-    import json
+        arguments["is_background"] = False
+    last = "text: all-is-written"
+    if row.name == "mini_swe_agent":
+        last = "tool: bash, input: {command: echo COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT && echo all-is-written}"
 
     return parse_script(
         "rules:\n"
         "  - match: write the proof\n"
         "    turns:\n"
         f"      - {{tool: {row.shell_tool}, input: {json.dumps(arguments)}}}\n"
-        "      - {text: all-is-written}\n"
+        f"      - {{{last}}}\n"
     )
 
 
@@ -96,9 +93,7 @@ def run_cli(program: Path, name: str, simulator: ModelSimulator, folder: Path, *
         stdout, stderr = process.communicate()
         raise AssertionError(f"{name} did not end in {limit} s\n{stdout[-2000:]}\n{stderr[-2000:]}") from None
     finally:
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
     proof = cwd / PROOF
     return Ended(process.returncode, stdout, stderr, proof.read_text() if proof.is_file() else "", simulator, run)

@@ -196,7 +196,7 @@ def make_wheels(order: Order, made: Path, python: str) -> None:
     wheels = made / "wheels"
     wheels.mkdir(parents=True)
     order.say("downloading")
-    download_wheels(order.package.index, order.version, order.platform, python, wheels)
+    download_wheels(order.package.index, order.version, order.platform, python, wheels, also=order.package.also)
     tool = made.parent / "uv"
     tool.mkdir()
     download_wheels("uv", None, order.platform, python, tool, only=True)
@@ -204,16 +204,23 @@ def make_wheels(order: Order, made: Path, python: str) -> None:
 
 
 def download_wheels(
-    name: str, version: str | None, platform: SandboxPlatform, python: str, target: Path, *, only: bool = False
+    name: str,
+    version: str | None,
+    platform: SandboxPlatform,
+    python: str,
+    target: Path,
+    *,
+    only: bool = False,
+    also: tuple[str, ...] = (),
 ) -> None:
-    """Fetch the wheels of a package and, unless `only`, of what it needs. pip checks them against the index."""
+    """Fetch the wheels of packages and, unless `only`, of what they need. pip checks them against the index."""
     if not (python.isdigit() and python[0] == "3"):
         raise ArtifactError(f"{python!r} is not a Python version", hint="Write it without dots, such as 311.")
     spec = f"{name}=={version}" if version else name
     tags = [word for tag in wheel_tags(platform) for word in ("--platform", tag)]
     flags = ["--only-binary=:all:", "--python-version", python, "--implementation", "cp", *tags, "--dest", str(target)]
     abi = ["--abi", f"cp{python}", "--abi", "abi3", "--abi", "none"]
-    pip(["download", "-q", *(["--no-deps"] if only else []), *flags, *abi, spec], target, f"{spec} ({platform})")
+    pip(["download", "-q", *(["--no-deps"] if only else []), *flags, *abi, spec, *also], target, f"{spec} ({platform})")
     if not any(target.glob("*.whl")):
         raise UnknownVersionError(
             f"the registry has no wheels of {spec} for {platform}", hint="Choose another version."

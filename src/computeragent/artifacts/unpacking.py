@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import shutil
 import tarfile
@@ -59,7 +60,7 @@ def unpack_npm(archive: Path, target: Path, what: str, advance: Advance | None =
     """
     unpacked = 0
     try:
-        with tarfile.open(archive, "r:gz") as tar:
+        with gzip.open(archive) as plain, tarfile.open(fileobj=plain, mode="r|") as tar:
             for member in tar:
                 inside = _inside(member.name, what)
                 if member.isdir() or inside is None:
@@ -73,10 +74,20 @@ def unpack_npm(archive: Path, target: Path, what: str, advance: Advance | None =
                 assert source is not None
                 with source:
                     _write(source, target / inside, executable=bool(member.mode & 0o111), advance=advance)
+            _read_to_end(plain, what)
     except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
         raise _broken(what, error) from error
     if unpacked == 0:
         raise _odd(what, "it is empty")
+
+
+def _read_to_end(plain: gzip.GzipFile, what: str) -> None:
+    """The checksum of an archive is behind its last byte."""
+    rest = 0
+    while chunk := plain.read(_CHUNK):
+        rest += len(chunk)
+        if rest > MOST:
+            raise _odd(what, f"it unpacks to more than {MOST} bytes")
 
 
 def unpack_member(archive: Path, ending: str, target: Path, what: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from types import MappingProxyType
 from typing import Any
 
@@ -20,8 +19,7 @@ def _arguments(run: Run) -> tuple[str, ...]:
     mode = run.options.get("permission_mode")
     arguments += ["--permission-mode", mode] if mode else ["--dangerously-skip-permissions"]
     if run.mcp:
-        servers: dict[str, Any] = {server.name: mcp_claude(server) for server in run.mcp}
-        arguments += ["--strict-mcp-config", "--mcp-config", json.dumps({"mcpServers": servers})]
+        arguments += ["--strict-mcp-config", "--mcp-config", _mcp_file(run)]
     allow = [*run.allow, *(name for server in run.mcp for name in _tools(server.name, server.tools))]
     if allow:
         arguments += ["--allowed-tools", ",".join(allow)]
@@ -66,7 +64,16 @@ def _environment(run: Run) -> dict[str, str]:
 def _files(run: Run) -> dict[str, str]:
     # Tools and prompts of a person who has not logged in: the first-run questions are answered.
     state = {"hasCompletedOnboarding": True, "bypassPermissionsModeAccepted": True}
-    return {f"{run.home}/.claude.json": to_json(state)} if not run.resume else {}
+    files = {f"{run.home}/.claude.json": to_json(state)} if not run.resume else {}
+    if run.mcp:
+        servers: dict[str, Any] = {server.name: mcp_claude(server) for server in run.mcp}
+        files[_mcp_file(run)] = to_json({"mcpServers": servers})
+    return files
+
+
+def _mcp_file(run: Run) -> str:
+    # Not on the command line: a server's headers and variables may be secrets.
+    return f"{run.home}/.claude/run-mcp.json"
 
 
 _PREFIX = "@anthropic-ai/claude-code"

@@ -16,7 +16,7 @@ def _gemini_arguments(run: Run) -> tuple[str, ...]:
         arguments.append("--debug")
     if run.resume:
         arguments += ["--resume", run.session_id or "latest"]
-    return (*arguments, "--prompt", run.text)
+    return (*arguments, f"--prompt={run.text}")
 
 
 def _gemini_environment(run: Run) -> dict[str, str]:
@@ -68,8 +68,8 @@ def _qwen_arguments(run: Run) -> tuple[str, ...]:
     if run.resume:
         arguments += ["--resume", run.session_id] if run.session_id else ["--continue"]
     if run.system_prompt:
-        arguments += ["--append-system-prompt", run.system_prompt]
-    return (*arguments, "-p", run.prompt)
+        arguments += [f"--append-system-prompt={run.system_prompt}"]
+    return (*arguments, f"--prompt={run.prompt}")
 
 
 def _qwen_environment(run: Run) -> dict[str, str]:

@@ -36,7 +36,7 @@ def _arguments(run: Run) -> tuple[str, ...]:
     arguments = ["--yolo", "--exit-immediately", "--output", _trajectory(run)]
     if run.options.get("agent", "resumable") == "resumable":
         arguments += ["--agent-class", f"{AGENT_MODULE}.ResumableAgent"]
-    return (*arguments, "--task", run.text)
+    return (*arguments, f"--task={run.text}")
 
 
 def _environment(run: Run) -> dict[str, str]:
@@ -66,7 +66,14 @@ MINI_SWE_AGENT = Cli(
     name="mini_swe_agent",
     title="mini-swe-agent",
     program="mini",
-    package=Package(registry="pypi", index="mini-swe-agent", kind="wheels", program="env/bin/mini", stable="2.2.3"),
+    package=Package(
+        registry="pypi",
+        index="mini-swe-agent",
+        kind="wheels",
+        program="env/bin/mini",
+        also=("mcp",),  # litellm imports it
+        stable="2.2.3",
+    ),
     dialect="openai_chat",
     model="openai/inspect",
     shell_tool="bash",

@@ -13,7 +13,7 @@ _PROVIDER = "bridge"
 
 def _kimi_arguments(run: Run) -> tuple[str, ...]:
     resume = ("--session", run.session_id) if run.session_id else ("--continue",)
-    return ("--output-format", "text", *(resume if run.resume else ()), "-p", run.text)
+    return ("--output-format", "text", *(resume if run.resume else ()), f"--prompt={run.text}")
 
 
 def _kimi_home(run: Run) -> str:
@@ -66,7 +66,8 @@ def _pi_arguments(run: Run) -> tuple[str, ...]:
         arguments += ["--append-system-prompt", run.system_prompt]
     if run.resume:
         arguments.append("--continue")
-    return (*arguments, run.prompt)
+    # A prompt that looks like a flag or a file would be taken for one.
+    return (*arguments, f" {run.prompt}" if run.prompt.startswith(("-", "@")) else run.prompt)
 
 
 def _pi_environment(run: Run) -> dict[str, str]:
@@ -106,7 +107,7 @@ def _copilot_arguments(run: Run) -> tuple[str, ...]:
         arguments += ["--deny-tool", tool]
     if run.resume:
         arguments += ["--resume", run.session_id] if run.session_id else ["--continue"]
-    return (*arguments, "-p", run.text)
+    return (*arguments, f"--prompt={run.text}")
 
 
 def _copilot_environment(run: Run) -> dict[str, str]:

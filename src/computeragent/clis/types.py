@@ -81,6 +81,8 @@ class Package:
     platforms: Mapping[SandboxPlatform, str] = field(default_factory=lambda: MappingProxyType({}))
     triples: Mapping[SandboxPlatform, str] = field(default_factory=lambda: MappingProxyType({}))
     node: str = ""
+    also: tuple[str, ...] = ()
+    """Packages that it needs, and does not say so."""
     stable: str = ""
     """The version that `stable` means, where the registry has no tag of that name and the newest is not meant."""
 
