@@ -172,6 +172,22 @@ async def test_what_was_continued_cannot_be_continued_again(service: Service) ->
     assert found["code"] == "CONFLICT"
 
 
+async def test_what_failed_may_be_asked_again_from_where_it_went_on(service: Service) -> None:
+    first = await service.ask("Please remember this", computer_kwargs={})
+    follow = service.body("And that", previous_response_id=first["id"], computer_kwargs={})
+    nowhere = {"env": service.env | {"ANTHROPIC_BASE_URL": "http://127.0.0.1:9"}, "agent_kwargs": {"max_retries": 0}}
+    failed = (await told(service, follow | nowhere, 502))["result"]
+    live = await service.client.post(
+        "/responses", json=service.body("Go slowly", background=True) | {"previous_response_id": first["id"]}
+    )
+    assert (await told(service, follow, 409))["code"] == "CONFLICT"
+    await service.client.delete(f"/responses/{live.json()['result']['id']}")
+    await service.ask("And remember that", previous_response_id=first["id"], computer_kwargs={})
+    assert "remember this" in service.simulator.calls[-1].text
+    for each in (first, failed):
+        assert (await told(service, follow | {"previous_response_id": each["id"]}, 409))["code"] == "CONFLICT"
+
+
 async def test_steps_and_time_are_bounded(service: Service) -> None:
     result = await service.ask("Go on for ever", max_steps=3)
     assert (result["status"], result["incomplete_details"]) == ("incomplete", {"reason": "max_steps"})

@@ -26,6 +26,10 @@ class Conversation:
         self.session_id = session_id
         self.resting = False
         """Whether its session is open and no response of it is under way."""
+        self.under_way = False
+        """Whether a response of it is under way."""
+        self.ends: set[str] = set()
+        """The responses that it may go on from: the newest that came to an end of its own, and what failed since."""
         self._open = open_session
         self._make_room = make_room
         self._keep = keep
@@ -37,7 +41,7 @@ class Conversation:
     async def session(self, opening: SessionRequest) -> LocalSession:
         """The session for a response: the open one where it was opened alike, else a new run of it."""
         async with self._lock:
-            self.take_up()
+            self._take_up()
             if self._session is not None and (self._session.ended is not None or self._opening != opening):
                 await self._close()
             if self._session is None:
@@ -45,8 +49,17 @@ class Conversation:
                 self._session, self._opening = await self._open(opening), opening
             return self._session
 
-    def take_up(self) -> None:
+    def begin(self) -> None:
         """A response begins: the session is not given away any more."""
+        self.under_way = True
+        self._take_up()
+
+    def end(self, response_id: str, *, failed: bool) -> None:
+        """That response has ended."""
+        self.under_way = False
+        self.ends = {*self.ends, response_id} if failed else {response_id}
+
+    def _take_up(self) -> None:
         self.resting = False
         timer, self._timer = self._timer, None
         if timer is not None and timer is not asyncio.current_task():
@@ -66,7 +79,7 @@ class Conversation:
 
     async def close(self) -> None:
         """End the session."""
-        self.take_up()
+        self._take_up()
         async with self._lock:
             await self._close()
 

@@ -37,7 +37,8 @@ class Held:
     @property
     def resting(self) -> list[Conversation]:
         """Conversations whose session is open while nothing of them is under way, oldest first."""
-        return [run.conversation for run in self._runs.values() if run.conversation.resting and not run.continued]
+        runs = reversed(self._runs.values())
+        return [*dict.fromkeys(run.conversation for run in runs if run.conversation.resting)][::-1]
 
     def require_room(self) -> None:
         """Raise `TooManySessionsError` where too many are under way."""
@@ -64,9 +65,11 @@ class Held:
     def to_continue(self, response_id: str, owner: str) -> Run:
         """The response that another one wants to go on from. Raises `NotFoundError` and `ConflictError`."""
         run = self.find(response_id, owner)
-        if not run.done.is_set():
-            raise ConflictError(f"{run.id} is still under way", hint="Wait for its end, or cancel it.")
-        if run.continued:
+        if run.conversation.under_way:
+            raise ConflictError(
+                f"{run.id} or what goes on from it is still under way", hint="Wait for its end, or cancel it."
+            )
+        if run.id not in run.conversation.ends:
             raise ConflictError(f"{run.id} has been continued already", hint="Go on from the newest response.")
         if not run.request.store:
             raise ConflictError(f"{run.id} was not stored", hint="Leave store=false out of what is to be continued.")

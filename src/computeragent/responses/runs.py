@@ -65,8 +65,6 @@ class Run:
         self.told: list[Recorded] = []
         self.size = len(to_json(request.input))
         """Bytes that the response holds, and its conversation of it."""
-        self.continued = False
-        """Whether a later response goes on from here."""
         self.trajectory: str | None = None
         self._error: Json | None = None
         self._incomplete: str | None = None
@@ -174,6 +172,7 @@ class Run:
         if self.done.is_set():
             return
         self._end("failed")
+        self.conversation.end(self.id, failed=self.status in {"failed", "cancelled"})
         try:
             self._tell(_ENDS[self.status], {"response": self.as_dict()})
         finally:

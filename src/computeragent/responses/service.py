@@ -56,9 +56,7 @@ class Responses:
             previous=previous.id if previous else None,
             can_ask=can_ask,
         )
-        if previous is not None:
-            previous.continued = True
-            conversation.take_up()
+        conversation.begin()
         self._held.add(run)
         run.start(opening, message)
         return run
