@@ -1,10 +1,14 @@
 """What a dialect writes it reads back as it was, and what another dialect said survives the translation."""
 
+import contextlib
+
 import dialect_strategies as strategies
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from test_dialects_gemini import ANSWER as GEMINI_ANSWER
+from test_dialects_gemini import CLI as GEMINI_REQUEST
 
 from computeragent.dialects import (
     DIALECTS,
@@ -28,7 +32,8 @@ from computeragent.dialects import (
     parse_stream,
     response_events,
 )
-from computeragent.wire.encoding import to_json
+from computeragent.errors import ValidationError
+from computeragent.wire.encoding import from_json, to_json
 
 quick = settings(max_examples=40, deadline=None)
 
@@ -131,6 +136,29 @@ def test_a_bedrock_stream_spells_the_same_response_however_it_is_cut(response, c
     data = b"".join(builder.encode(event) for event in response_events(response))
     events = [event for at in range(0, len(data), cut) for event in parser.feed(data[at : at + cut])]
     assert assemble([*events, *parser.finish()]) == response
+
+
+@given(
+    st.randoms(use_true_random=False), st.sampled_from([None, 1, -1, True, "x", [], {}, [1], {"a": 1}, [{}], 10**30])
+)
+@settings(max_examples=300, deadline=None)
+def test_a_damaged_gemini_body_is_understood_or_refused(random, damage):
+    for body, read in (
+        (GEMINI_REQUEST, lambda data: gemini.parse_request(data, model="m")),
+        (GEMINI_ANSWER, gemini.parse_response),
+    ):
+        damaged = from_json(to_json(body))
+        place = damaged
+        while True:
+            key = random.choice(list(place) if isinstance(place, dict) else range(len(place)))
+            if not isinstance(place[key], (dict, list)) or not place[key] or random.random() < 0.3:
+                break
+            place = place[key]
+        place[key] = damage
+        with contextlib.suppress(ValidationError):
+            read(to_json(damaged))
+        *_, last = parse_stream(gemini, [to_json([damaged])])
+        assert isinstance(last, (Ended, Failed))
 
 
 @given(strategies.anthropic_responses)

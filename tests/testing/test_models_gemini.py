@@ -54,11 +54,13 @@ async def sim(anyio_backend):
         yield simulator
 
 
-@pytest.fixture
-async def client(sim):
+@pytest.fixture(params=["v1beta", "v1"])  # its clients of version 2 and 3
+async def client(sim, request):
     async with httpx2.AsyncClient() as http:
         once = types.HttpRetryOptions(attempts=1)
-        options = types.HttpOptions(base_url=sim.url, retry_options=once, httpx_async_client=http)
+        options = types.HttpOptions(
+            base_url=sim.url, api_version=request.param, retry_options=once, httpx_async_client=http
+        )
         made = genai.Client(api_key=sim.api_key, http_options=options)
         yield made.aio
         await made.aio.aclose()

@@ -99,7 +99,7 @@ GEMINI_LIST = replace(GEMINI, stream_builder=gemini.list_builder, stream_type=ge
 
 # Anything may stand before these paths, so that a base URL with a prefix works as well.
 COUNT_TOKENS = re.compile(r".*/v1/messages/count_tokens|.*/models/(?P<model>[^/:]+):countTokens")
-GEMINI_MODELS = re.compile(r".*/v1beta\w*/models(/(?P<model>[^/:]+))?")
+GEMINI_MODELS = re.compile(r".*/(?P<version>v1\w*)/models(/(?P<model>[^/:]+))?")
 ANSWERS: tuple[tuple[re.Pattern[str], Front], ...] = (
     (re.compile(r".*/v1/messages"), ANTHROPIC),
     (re.compile(r".*/chat/completions"), OPENAI_CHAT),

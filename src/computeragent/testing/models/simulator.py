@@ -22,7 +22,7 @@ from computeragent.errors import UnsupportedRuntimeError, ValidationError
 from computeragent.models.script.loading import load_script
 from computeragent.models.script.playing import Performance, Player
 from computeragent.models.script.rules import Script
-from computeragent.testing.models.fronts import COUNT_TOKENS, GEMINI_MODELS, Front, error_front, front_for
+from computeragent.testing.models.fronts import COUNT_TOKENS, GEMINI, GEMINI_MODELS, Front, error_front, front_for
 from computeragent.testing.models.http import CutConnection, HttpRequest, HttpResponse, HttpServer
 from computeragent.testing.models.recording import RecordedRequest
 from computeragent.wire.encoding import to_json
@@ -156,8 +156,9 @@ class ModelSimulator:
         return await self._answer(front, record, record.parsed)
 
     def _answer_get(self, record: RecordedRequest) -> HttpResponse:
-        if (listed := GEMINI_MODELS.fullmatch(record.path)) is not None:
-            return self._answer_models(record, listed["model"])
+        listed = GEMINI_MODELS.fullmatch(record.path)
+        if listed is not None and (listed["version"] != "v1" or "x-goog-api-key" in record.headers):
+            return self._answer_gemini_models(listed["model"])
         if record.path.endswith("/v1/models"):
             speaks_anthropic = "anthropic-version" in record.headers or "x-api-key" in record.headers
             dialect = anthropic if speaks_anthropic else openai_chat
@@ -166,11 +167,13 @@ class ModelSimulator:
             return _json({"status": "ok", "server": "computeragent model simulator", "script": self.script.name})
         return _not_found(record.path)
 
-    def _answer_models(self, record: RecordedRequest, name: str | None) -> HttpResponse:
-        """Gemini's list of models, or one of them."""
+    def _answer_gemini_models(self, name: str | None) -> HttpResponse:
+        """The list of models, or one of them."""
         if name is None:
             return _json(gemini.build_models(self.script.models))
-        return _json(gemini.build_model(name)) if name in self.script.models else _not_found(record.path)
+        if name in self.script.models:
+            return _json(gemini.build_model(name))
+        return _error(GEMINI, ModelError(kind="not_found", message=f"there is no model models/{name}", status=404))
 
     def _count_tokens(self, record: RecordedRequest, gemini_model: str | None) -> HttpResponse:
         record.dialect = anthropic.NAME if gemini_model is None else gemini.NAME
