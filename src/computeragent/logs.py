@@ -101,3 +101,7 @@ def configure_logging(level: str | None = None, *, stream: TextIO | None = None)
         root.addHandler(handler)
         root.setLevel(_LEVELS.get(chosen.lower(), logging.INFO))
         root.propagate = False
+
+
+UNTOLD = logging.Logger("computeragent.untold", logging.CRITICAL + 1)  # noqa: LOG001 - nobody can turn it on
+"""For clients that would write down what they send, keys included: nothing that goes here is kept."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import logging
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -272,6 +273,14 @@ async def test_who_has_no_key_or_a_wrong_one_gets_nothing() -> None:
         with pytest.raises(InvalidStatus):
             await connect(f"ws{url[4:]}/ws", origin="https://evil.example")  # type: ignore[arg-type]
     assert log == []
+
+
+async def test_the_key_is_in_no_log_of_the_client(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with served(await CustomComputer.make(functions([])), "hunter2") as url:
+        await (await RemoteComputer.connect(url, api_key="hunter2")).close()
+    told = [record.getMessage() for record in caplog.records if not record.name.startswith("uvicorn")]
+    assert not [line for line in told if "hunter2" in line]
 
 
 async def test_a_page_of_another_host_reaches_no_server_without_keys() -> None:

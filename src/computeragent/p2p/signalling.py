@@ -14,7 +14,7 @@ from urllib.parse import quote
 import msgspec
 
 from computeragent.errors import PeerError, PeerIdTakenError, ValidationError
-from computeragent.logs import Logger
+from computeragent.logs import UNTOLD, Logger
 from computeragent.p2p.ice import load
 from computeragent.p2p.options import LOOPBACK, PeerOptions
 from computeragent.wire.encoding import from_json, to_json
@@ -104,7 +104,7 @@ class Signalling:
         try:
             async with asyncio.timeout(given.open_timeout):
                 socket = await websockets.connect(
-                    self._url(), max_size=MAX_MESSAGE, max_queue=64, user_agent_header=None, **local
+                    self._url(), max_size=MAX_MESSAGE, max_queue=64, user_agent_header=None, logger=UNTOLD, **local
                 )
         except (OSError, TimeoutError, websockets.WebSocketException) as error:
             raise PeerError(

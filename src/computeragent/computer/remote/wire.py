@@ -11,6 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 import msgspec
 
 from computeragent.errors import ComputerActionError, ComputerError, ComputerUnsupportedError, ValidationError
+from computeragent.logs import UNTOLD
 from computeragent.wire.encoding import from_json, to_json
 
 if TYPE_CHECKING:
@@ -204,6 +205,7 @@ class SocketWire:
                 max_size=MAX_ANSWER,
                 compression=None,  # pictures are compressed already
                 close_timeout=1,
+                logger=UNTOLD,
             )
         except InvalidHandshake:  # whatever the reason is, `/cmd` tells it better
             raise NoSocketError from None
