@@ -60,11 +60,18 @@ def _require_local(call: Call) -> None:
 def _shown(waiting: Waiting) -> dict[str, Any]:
     return {
         "id": waiting.id,
+        "task": _task(waiting),
         "text": waiting.text,
         "screenshot": waiting.screenshot and f"data:{waiting.media_type or 'image/png'};base64,{waiting.screenshot}",
         "tools": list(waiting.tools),
         "asked_at": waiting.asked_at,
     }
+
+
+def _task(waiting: Waiting) -> str:
+    """What the user said last; what came of actions since is in `text`."""
+    said = [message.text for message in waiting.request.messages if message.role == "user" and message.text]
+    return said[-1] if said else ""
 
 
 @cache
