@@ -7,7 +7,7 @@ import tomllib
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from computeragent.clis import CLIS, Cli, McpServer, Run, cli
@@ -136,6 +136,7 @@ TABLES = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(TABLES)
 def test_toml_is_read_back_as_it_was(value: dict[str, object]):
     assert tomllib.loads(to_toml(value)) == value

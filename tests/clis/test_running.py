@@ -36,7 +36,7 @@ def test_claude_runs_a_tool_and_resumes(claude: Path, tmp_path: Path):
         )
         assert (done.status, done.proof) == (0, "simulated-proof\n"), done.stderr
         assert "all-is-written" in done.stdout
-        assert b"Be terse." in simulator.calls[0].http.body
+        assert b"Be terse, Claude." in simulator.calls[0].http.body
         again = run_cli(claude, "claude_code", simulator, tmp_path, session_id=session, resume=True, prompt="and now?")
         assert again.status == 0, again.stderr
         assert b"write the proof" in simulator.calls[-1].http.body
