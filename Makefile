@@ -31,6 +31,7 @@ bench: $(READY) ## run the benchmarks
 	@$(RUN) benchmarks/streams.py --quick
 	@$(RUN) benchmarks/substrates.py --quick
 	@$(RUN) benchmarks/computer.py --quick
+	@$(RUN) benchmarks/computer_task.py --quick
 	@$(RUN) benchmarks/p2p.py --quick
 
 soak: $(READY) ## run what takes long: soak tests, and the installation of every extra
