@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+from pathlib import Path
 
 import pytest
 
+from computeragent.computer.reaper import MARK
 from computeragent.computer.x11 import X11Computer
 from computeragent.errors import ComputerActionError
+from computeragent.processes import marks
 
 from .chromium_page import ChromiumPage
 
@@ -84,6 +89,45 @@ async def test_what_no_key_types_is_refused_before_anything_is_typed(page: Chrom
         with pytest.raises(ComputerActionError, match=r"no key types the character U\+"):
             await page.computer.type(text)
     assert await page.text("") == ""
+
+
+async def browser_of(computer: X11Computer) -> int:
+    """The process that reads what is sent to Chromium."""
+    mark = (await computer.run_command(f"echo ${MARK}")).stdout.strip()
+    commands = {pid: Path(f"/proc/{pid}/cmdline").read_text() for pid, found in marks(MARK).items() if found == mark}
+    [pid] = [pid for pid, line in commands.items() if "/chromium\0" in line and "\0--type=" not in line]
+    return pid
+
+
+async def test_settling_waits_for_a_program_that_lags(page: ChromiumPage):
+    """Its window stands still, as it has not even read what was sent."""
+    browser, lagging = await browser_of(page.computer), True
+
+    def go_on() -> None:
+        nonlocal lagging
+        lagging = False
+        os.kill(browser, signal.SIGCONT)
+
+    await page.computer.settle()
+    os.kill(browser, signal.SIGSTOP)
+    asyncio.get_running_loop().call_later(1.0, go_on)
+    await page.computer.type("late")
+    await page.computer.settle()
+    assert not lagging
+    assert await page.text("late") == "late"
+
+
+async def test_settling_does_not_wait_for_a_program_that_hangs(page: ChromiumPage):
+    browser = await browser_of(page.computer)
+    os.kill(browser, signal.SIGSTOP)
+    try:
+        async with asyncio.timeout(20):
+            await page.computer.type("much later")
+            for _ in range(3):
+                await page.computer.settle()
+    finally:
+        os.kill(browser, signal.SIGCONT)
+    await page.until("field.value == 'much later'")
 
 
 async def test_who_cancels_is_heard(page: ChromiumPage):

@@ -31,12 +31,14 @@ rules:
       - text: I look first.
         computer: {{action: screenshot}}
       - computer: {{action: click, x: 560, y: 50}}
+      - computer:
+          - {{action: click, x: 220, y: 50}}
+          - {{action: type, text: "{TEXT}"}}
       - computer: {{action: scroll, x: 300, y: 400, dy: 360}}
       - computer: {{action: drag, path: [[130, 230], [330, 330]]}}
       - computer:
           - {{action: click, x: 220, y: 50}}
-          - {{action: type, text: "{TEXT}"}}
-      - computer: {{action: keypress, keys: [ctrl, a]}}
+          - {{action: keypress, keys: [ctrl, a]}}
       - text: The page is filled in.
   - match: Click the button
     turns:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,6 +26,7 @@ from computeragent.computer.types import (
     Window,
     WindowAct,
 )
+from computeragent.computer.x11.answers import Answers
 from computeragent.computer.x11.connection import Connection
 from computeragent.computer.x11.display import ManagedDisplay
 from computeragent.computer.x11.keyboard import Keyboard
@@ -119,8 +121,10 @@ class X11Computer:
         return await self._screen.glimpse(known, quality)
 
     async def settle(self, timeout: float = 3.0) -> None:
-        """Wait until the screen stands still, or `timeout` seconds are over."""
-        await self._screen.settle(timeout)
+        """Wait until programs have read what was sent and the screen stands still, or `timeout` seconds are over."""
+        end = time.monotonic() + timeout
+        await self._answers.wait(timeout)
+        await self._screen.settle(max(0.0, end - time.monotonic()))
 
     async def cursor_position(self) -> Point:
         """Where the pointer is."""
@@ -276,10 +280,14 @@ class X11Computer:
         self._managed = managed = await ManagedDisplay.start(*self._wanted, self._extra)
         try:
             await self._connect(managed.name, managed.home, managed.programs)
-            await self._connection.keep_to_this_user()
-            async with asyncio.timeout(_MANAGER_START):
-                while not await self._windows.managed():  # noqa: ASYNC110 - there is no event for what is not there yet
-                    await asyncio.sleep(0.002)
+            try:
+                await self._connection.keep_to_this_user()
+                async with asyncio.timeout(_MANAGER_START):
+                    while not await self._windows.managed():  # noqa: ASYNC110 - there is no event for what is not there yet
+                        await asyncio.sleep(0.002)
+            except BaseException:
+                await self._disconnect()
+                raise
         except BaseException as error:
             await asyncio.shield(managed.stop())
             if isinstance(error, TimeoutError):
@@ -291,13 +299,19 @@ class X11Computer:
         self._connection = await Connection.open(display)
         try:
             self._screen = await Screen.open(display)
+        except BaseException:
+            self._connection.close()
+            raise
+        try:
             self._keyboard = Keyboard(self._connection)
             self._pointer = Pointer(self._connection)
             self._windows = Windows(self._connection)
             self._selections = Selections(self._connection)
+            self._answers = Answers(self._connection)
             await self._selections.open()
+            await self._answers.open()
         except BaseException:
-            self._connection.close()
+            await self._disconnect()
             raise
         self._typist = Typist(self._keyboard, self._selections)
 

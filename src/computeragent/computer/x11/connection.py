@@ -85,6 +85,17 @@ class Connection:
         self._abort()
         self._worker.stop()
 
+    # ── In the connection's thread ──
+
+    def numbers(self, window: Any, name: str) -> list[int]:
+        """A window's property that is a list of numbers; empty for none."""
+        found = window.get_full_property(self.atom(name), xlib.X.AnyPropertyType)
+        return [int(value) for value in found.value] if found is not None and found.format == 32 else []
+
+    def atom(self, name: str) -> int:
+        """The number of a name."""
+        return int(self.display.get_atom(name))
+
     def _connect(self) -> None:
         _check_socket(self.name)
         self.display = xlib.Display(self.name)

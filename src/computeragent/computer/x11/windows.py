@@ -28,7 +28,8 @@ class Windows:
 
     async def managed(self) -> bool:
         """Whether a window manager is at work."""
-        return await self._connection.run(lambda: bool(self._numbers(self._root, "_NET_SUPPORTING_WM_CHECK")))
+        name = "_NET_SUPPORTING_WM_CHECK"
+        return await self._connection.run(lambda: bool(self._connection.numbers(self._root, name)))
 
     async def act(self, window_id: str, act: WindowAct) -> None:
         """Do something with a window."""
@@ -43,9 +44,9 @@ class Windows:
                 case "minimize":
                     self._ask(window, "WM_CHANGE_STATE", [_ICONIC])
                 case "maximize":
-                    self._ask(window, "_NET_WM_STATE", [_ADD, *map(self._atom, _MAXIMIZED), _BY_PAGER])
+                    self._ask(window, "_NET_WM_STATE", [_ADD, *map(self._connection.atom, _MAXIMIZED), _BY_PAGER])
                 case "restore":
-                    self._ask(window, "_NET_WM_STATE", [_REMOVE, *map(self._atom, _MAXIMIZED), _BY_PAGER])
+                    self._ask(window, "_NET_WM_STATE", [_REMOVE, *map(self._connection.atom, _MAXIMIZED), _BY_PAGER])
                     self._ask(window, "_NET_ACTIVE_WINDOW", [_BY_PAGER, xlib.X.CurrentTime, 0])
             self._connection.display.sync()
 
@@ -71,14 +72,18 @@ class Windows:
         return self._connection.root
 
     def _list(self) -> list[Window]:
-        active = self._numbers(self._root, "_NET_ACTIVE_WINDOW")
+        active = self._connection.numbers(self._root, "_NET_ACTIVE_WINDOW")
         found: list[Window] = []
-        for number in reversed(self._numbers(self._root, "_NET_CLIENT_LIST_STACKING")):
+        for number in reversed(self._listed()):
             try:
                 found.append(self._described(number, active=number in active))
             except (xlib.error.BadWindow, xlib.error.BadDrawable):
                 continue  # closed meanwhile
         return found
+
+    def _listed(self) -> list[int]:
+        """Back to front. `_NET_CLIENT_LIST` is the same, a moment later."""
+        return self._connection.numbers(self._root, "_NET_CLIENT_LIST_STACKING")
 
     def _described(self, number: int, *, active: bool) -> Window:
         window = self._connection.display.create_resource_object("window", number)
@@ -98,7 +103,7 @@ class Windows:
         )
 
     def _title(self, window: Any) -> str:
-        found = window.get_full_property(self._atom("_NET_WM_NAME"), self._atom("UTF8_STRING"))
+        found = window.get_full_property(self._connection.atom("_NET_WM_NAME"), self._connection.atom("UTF8_STRING"))
         name: Any = found.value if found is not None else window.get_wm_name()
         return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name or "")
 
@@ -107,20 +112,13 @@ class Windows:
             number = int(window_id, 0)
         except ValueError:
             number = 0
-        if number not in self._numbers(self._root, "_NET_CLIENT_LIST"):
+        if number not in self._listed():
             raise ComputerActionError(f"there is no window {window_id!r}", hint="Windows come and go: list them.")
         return self._connection.display.create_resource_object("window", number)
 
-    def _numbers(self, window: Any, name: str) -> list[int]:
-        found = window.get_full_property(self._atom(name), xlib.X.AnyPropertyType)
-        return [int(value) for value in found.value] if found is not None and found.format == 32 else []
-
-    def _atom(self, name: str) -> int:
-        return int(self._connection.display.intern_atom(name))
-
     def _ask(self, window: Any, name: str, data: Sequence[int]) -> None:
         message = xlib.event.ClientMessage(
-            window=window, client_type=self._atom(name), data=(32, [*data, *[0] * (5 - len(data))])
+            window=window, client_type=self._connection.atom(name), data=(32, [*data, *[0] * (5 - len(data))])
         )
         mask = xlib.X.SubstructureRedirectMask | xlib.X.SubstructureNotifyMask
         self._root.send_event(message, event_mask=mask)
