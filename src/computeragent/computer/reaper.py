@@ -33,7 +33,8 @@ class Claim:
     def __init__(self, mark: str, folder: Path, keeper: asyncio.subprocess.Process) -> None:
         self.mark = mark
         self.folder = folder
-        self._keeper: asyncio.subprocess.Process | None = keeper
+        self._keeper = keeper
+        self._end: asyncio.Task[None] | None = None
 
     @property
     def env(self) -> dict[str, str]:
@@ -44,9 +45,9 @@ class Claim:
     async def make(cls) -> Claim:
         """Sweep up after the dead, and claim a new mark. Raises `ComputerError`."""
         await asyncio.to_thread(sweep)
+        mark = f"{_here()}.{os.getpid()}.{started(os.getpid())}.{secrets.token_hex(4)}"
+        folder = _folder(mark)
         try:
-            mark = f"{_here()}.{os.getpid()}.{started(os.getpid())}.{secrets.token_hex(4)}"
-            folder = _folder(mark)
             folder.mkdir(mode=0o700)
             keeper = await asyncio.create_subprocess_exec(
                 *keeper_command(MARK, mark, str(folder)),
@@ -57,25 +58,32 @@ class Claim:
                 cwd="/",
                 env={},
             )
-        except OSError as error:
-            raise ComputerError(f"no computer can be kept here: {error}") from None
+        except BaseException as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            if isinstance(error, OSError):
+                raise ComputerError(f"no computer can be kept here: {error}") from None
+            raise
         return cls(mark, folder, keeper)
 
     async def release(self) -> None:
-        """End every process with the mark, and remove the folder. May be called again; cancelled, it still happens."""
-        keeper, self._keeper = self._keeper, None
-        if keeper is None:
-            return
-        assert keeper.stdin is not None
-        keeper.stdin.close()
+        """End every process with the mark, and remove the folder. May be called again; cancelled, it still happens, and
+        who calls it again waits for it.
+        """
+        if self._end is None:
+            self._end = asyncio.create_task(self._release())
+        await asyncio.shield(self._end)
+
+    async def _release(self) -> None:
+        assert self._keeper.stdin is not None
+        self._keeper.stdin.close()
         try:
             async with asyncio.timeout(_END):
-                code = await keeper.wait()
+                code = await self._keeper.wait()
         except TimeoutError:
             code = -1
             with suppress(ProcessLookupError):
-                keeper.kill()
-            await keeper.wait()
+                self._keeper.kill()
+            await self._keeper.wait()
         if code != 0:  # it was killed, or found something that would not die
             await asyncio.to_thread(_clean, self.mark, self.folder)
 

@@ -217,3 +217,35 @@ async def test_a_closed_browser_is_no_fault_of_the_desktop(desktop: X11Computer)
         await gone(lambda: page.page.context.browser is not None and page.page.context.browser.is_connected())
     assert await desktop.windows() == []
     assert (await desktop.screenshot()).size == (1280, 800)
+
+
+CLOSED_MEANWHILE = """
+import asyncio, gc, sys
+from computeragent.computer.pool import ComputerPool
+from computeragent.computer.spec import ComputerSpec
+
+async def main(moment):
+    pool = ComputerPool(1)
+    async with pool.lease(ComputerSpec(kind="x11", width=320, height=240)):
+        pass
+    await asyncio.sleep(moment)  # into the reset
+    await pool.aclose()
+
+for moment in map(float, sys.argv[1:]):
+    asyncio.run(main(moment))
+    gc.collect()
+"""
+
+
+async def test_a_pool_that_is_closed_during_a_reset_leaves_nothing(tmp_path: Path):
+    """No process that nobody waits for (Python warns of those), no folder; whatever the reset is at."""
+    moments = [str(step * 0.05) for step in range(10)]
+    running = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-W", "always::ResourceWarning", "-c", CLOSED_MEANWHILE, *moments),
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, said = await running.communicate()
+    assert (running.returncode, said.decode()) == (0, "")
+    assert list(tmp_path.iterdir()) == []
+    assert not [mark for mark in marks(MARK).values() if mark.split(".")[1] == str(running.pid)]

@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,9 +94,19 @@ async def _start_server(
             number = await _line(told)
     except TimeoutError:
         number = ""
+    except BaseException:
+        await _kill(process)
+        raise
     if not number.isdigit():
+        await _kill(process)
         raise ComputerError(f"Xvfb did not start: {_complaint(log)}")
     return f":{number}", process
+
+
+async def _kill(process: asyncio.subprocess.Process) -> None:
+    with suppress(ProcessLookupError):
+        process.kill()
+    await asyncio.shield(process.wait())
 
 
 def _complaint(log: Path) -> str:
