@@ -17,10 +17,11 @@ QUIET = (
     "--disable-sync",
     "--disable-quic",
     "--disable-session-crashed-bubble",
+    "--disable-smooth-scrolling",
     "--password-store=basic",
     "--noerrdialogs",
 )
-"""No questions at the first start, no traffic of its own."""
+"""No questions at the first start, no traffic of its own, no scrolling that the next click could cut short."""
 
 AS_ROOT = ("--no-sandbox", "--test-type")
 """Root gets no sandbox of Chromium's; `--test-type` keeps the warning from shifting every page down by 56 pixels."""
