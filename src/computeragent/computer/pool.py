@@ -163,6 +163,8 @@ class ComputerPool:
     async def aclose(self) -> None:
         """Close every computer, leased ones too, and refuse further leases. May be called again."""
         self._is_closed = True
+        if self._renewals:  # they end sooner than they could be undone
+            await asyncio.wait(set(self._renewals), timeout=self._reset_timeout)
         _used.discard(self)
         places, tasks, waiters = [*self._busy, *self._idle], list(self._tasks), list(self._waiters)
         self._forget()
@@ -271,7 +273,7 @@ class ComputerPool:
         if place.computer is None:
             self._free(place)
         else:
-            self._later(self._renew(place, place.computer))
+            self._renewals.add(self._later(self._renew(place, place.computer)))
 
     async def _renew(self, place: _Place, computer: Computer) -> None:
         """Make a computer as good as new for its next lease, or close it."""
@@ -302,7 +304,7 @@ class ComputerPool:
             return
         if len(self._busy) + len(self._idle) > self._limit:
             self._closing.add(place)
-            self._later(self._end(place))
+            self._renewals.add(self._later(self._end(place)))
             return
         self._busy.discard(place)
         self._idle.append(place)
@@ -319,7 +321,7 @@ class ComputerPool:
             self._take(place)
             self._busy.add(place)
             self._closing.add(place)
-            self._later(self._end(place))
+            self._renewals.add(self._later(self._end(place)))
 
     # ── Spares ──
 
@@ -380,6 +382,7 @@ class ComputerPool:
         self._closing: set[_Place] = set()
         self._waiters: list[_Waiter] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._renewals: set[asyncio.Task[None]] = set()  # those that make computers as good as new, or close them
         self._owned: dict[int, _Own] = {}
         self._is_warming = False
 
@@ -399,10 +402,12 @@ class ComputerPool:
         self._loop = loop
         _used.add(self)
 
-    def _later(self, doing: Coroutine[Any, Any, None]) -> None:
+    def _later(self, doing: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(doing)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._renewals.discard)
+        return task
 
 
 _used: set[ComputerPool] = set()

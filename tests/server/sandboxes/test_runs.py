@@ -143,7 +143,8 @@ async def test_files_of_a_run_are_there_while_it_lasts(server: Server) -> None:
     running.cancel()
 
     async def gone() -> bool:
-        return (await server.client.get("/workdir", params={"sessionId": "mine"})).status_code == 404
+        answer = await server.client.get("/artifact", params={"sessionId": "mine", "path": "notes.txt"})
+        return answer.status_code == 404 and "sessionId" in answer.json()["error"]  # the run, not just its file
 
     await eventually(gone)
     error = await server.error("GET", "/artifact", 404, params={"sessionId": "mine", "path": "notes.txt"})

@@ -6,7 +6,7 @@ import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from computeragent.computer.x11 import xlib
 from computeragent.computer.x11.worker import Worker
@@ -83,9 +83,15 @@ class Connection:
         """Disconnect."""
         self._gone = True
         self._abort()
-        self._worker.stop()
+        self._worker.stop(self._hang_up)
 
     # ── In the connection's thread ──
+
+    def _hang_up(self) -> None:
+        """Close the socket, which python-xlib leaves to the garbage collector."""
+        if self.display is not None:
+            with suppress(OSError):
+                self.display.display.socket.close()
 
     def numbers(self, window: Any, name: str) -> list[int]:
         """A window's property that is a list of numbers; empty for none."""
@@ -98,7 +104,11 @@ class Connection:
 
     def _connect(self) -> None:
         _check_socket(self.name)
-        self.display = xlib.Display(self.name)
+        try:
+            self.display = xlib.Display(self.name)
+        except Exception as error:
+            _let_go(error)
+            raise
         self.display.set_error_handler(_note_error)
         self._worker.watch(self.display.fileno(), self._handle_events)
 
@@ -138,3 +148,16 @@ def _check_socket(name: str) -> None:
 def _note_error(error: Any, request: Any) -> None:
     del request
     _log.debug("x_error", error=type(error).__name__)
+
+
+def _let_go(error: Exception) -> None:
+    """Close the socket of a connection that was refused, which python-xlib leaves to the garbage collector."""
+    trace = error.__traceback__
+    while trace is not None:
+        for value in list(trace.tb_frame.f_locals.values()):
+            left: object = value
+            with suppress(TypeError):  # it has no attributes of its own
+                left = cast("dict[str, object]", vars(value)).get("socket", value)
+            if isinstance(left, socket.socket):
+                left.close()
+        trace = trace.tb_next
