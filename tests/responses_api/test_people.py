@@ -39,9 +39,9 @@ async def test_a_person_looks_clicks_and_answers(tmp_path: Path) -> None:
             "computer_kwargs": {"provider_type": "browser", "display": "800x600", "page": page.url},
         }
         answering = asyncio.create_task(client.post("/responses", json=body))
-        await view.wait_for_selector("text=Please press the button")
+        await view.wait_for_selector("#work[data-id]")
         await view.select_option("#kind", "screenshot")
-        await view.click("text=Answer >> nth=-1")
+        await view.click("form#answer button")
         await view.wait_for_selector("#shot[src^='data:image']")
         box = await view.locator("#shot").bounding_box()
         assert box is not None
