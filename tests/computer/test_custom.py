@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import io
 import threading
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from computeragent.computer import actions
 from computeragent.computer.custom import CustomComputer, are_functions
@@ -160,9 +162,6 @@ async def test_it_settles_when_two_pictures_are_the_same_or_the_time_is_over() -
 
 
 def test_pictures_are_measured_without_decoding_them() -> None:
-    Image = pytest.importorskip("PIL.Image")
-    import io
-
     for form, quality in (("png", {}), ("jpeg", {}), ("jpeg", {"progressive": True})):
         out = io.BytesIO()
         Image.new("RGB", (321, 123)).save(out, form, **quality)
