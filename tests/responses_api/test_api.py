@@ -88,6 +88,7 @@ async def test_what_is_no_request_is_told_so(service: Service, body: Any, messag
         ({"env": {"ANTHROPIC_BASE_URL": "file:///etc"}}, "UNKNOWN_MODEL"),
         ({"agent_kwargs": {"callbacks": []}}, "VALIDATION"),
         ({"agent_kwargs": {"safe_trajectory": True}}, "VALIDATION"),
+        ({"agent_kwargs": {"telemetry_enabled": False}}, "VALIDATION"),
         ({"agent_kwargs": {"max_trajectory_budget": "much"}}, "VALIDATION"),
         ({"agent_kwargs": {"trajectory_dir": "/etc"}}, "VALIDATION"),
         ({"agent_kwargs": {"trajectory_dir": "a\0b"}}, "VALIDATION"),

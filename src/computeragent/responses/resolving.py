@@ -155,6 +155,12 @@ def _budget(name: str, value: Any) -> float:
     return _number(name, value)
 
 
+def _telemetry(name: str, value: Any) -> bool:
+    if not _flag(name, value):
+        raise ValidationError("telemetry cannot be turned off by a request", hint="Whoever runs this server decides.")
+    return True
+
+
 AGENT_KWARGS: dict[str, tuple[str | None, Callable[[str, Any], Any]]] = {
     "save_trajectory": ("trajectory_dir", _flag),
     "trajectory_dir": ("trajectory_dir", _text),
@@ -168,7 +174,7 @@ AGENT_KWARGS: dict[str, tuple[str | None, Callable[[str, Any], Any]]] = {
     "max_steps": ("max_steps", _whole),
     "deadline": ("deadline", _number),
     "redact_pii": ("redact_pii", _flag),
-    "telemetry_enabled": (None, _flag),
+    "telemetry_enabled": (None, _telemetry),
     "api_key": (None, _text),
     "api_base": (None, _text),
 }
