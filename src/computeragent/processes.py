@@ -113,7 +113,10 @@ def _signal(pid: int, number: int) -> None:
 
 
 def keeper_command(name: str, value: str, folder: str) -> list[str]:
-    """The keeper's command line. Give it a pipe as standard input, and neither the mark nor our own session."""
+    """The keeper's command line. Give it a pipe as standard input, and neither the mark nor our own session.
+
+    What is written to the pipe are further folders to remove, each with a NUL at its end.
+    """
     return [sys.executable, "-I", "-S", os.path.abspath(__file__), name, value, folder]  # noqa: PTH100
 
 
@@ -121,11 +124,16 @@ def _keep(name: str, value: str, folder: str) -> int:
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
     parent = os.getppid()
+    said = b""
     while os.getppid() == parent:
-        if select.select([0], [], [], _LOOK)[0] and not os.read(0, 1):
-            break
+        if select.select([0], [], [], _LOOK)[0]:
+            more = os.read(0, 4096)
+            said += more
+            if not more:
+                break
     clean = kill_marked(name, value, grace=_GRACE)
-    shutil.rmtree(folder, ignore_errors=True)
+    for each in (folder, *os.fsdecode(said).split("\0")[:-1]):
+        shutil.rmtree(each, ignore_errors=True)
     return 0 if clean and not os.path.exists(folder) else 1  # noqa: PTH110
 
 

@@ -65,6 +65,11 @@ class Claim:
             raise
         return cls(mark, folder, keeper)
 
+    def also(self, folder: Path) -> None:
+        """One more folder that goes when the claim does, and when our process is killed."""
+        assert self._keeper.stdin is not None
+        self._keeper.stdin.write(os.fsencode(folder) + b"\0")
+
     async def release(self) -> None:
         """End every process with the mark, and remove the folder. May be called again; cancelled, it still happens, and
         who calls it again waits for it.

@@ -232,6 +232,7 @@ class RedisEventLog:
     async def follow(self, session_id: str) -> Channel:
         """See `SharedEventLog.follow`."""
         entry = await self.look_up(session_id)
+        self._require_open()  # closed meanwhile, nothing is followed any more
         if entry is None:
             raise NotFoundError(f"session {session_id} not found")
         channel = self._followers.get(session_id)  # looked for after the last await: there is never a second one

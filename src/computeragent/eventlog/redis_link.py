@@ -45,6 +45,7 @@ class RedisLink:
         self._retry = lambda: self._library.retry.Retry(backoff.NoBackoff(), 1)
         self._clients: list[Any] = []
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
 
     @property
     def faults(self) -> tuple[type[Exception], ...]:
@@ -101,13 +102,16 @@ class RedisLink:
         )
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections; there will be no others."""
+        self._closed = True
         clients, self._clients = self._clients, []
         if asyncio.get_running_loop() is self._loop:
             for client in clients:
                 await client.aclose()
 
     def _client(self, index: int) -> Any:
+        if self._closed:  # what was still waiting for an answer when the log was closed
+            raise EventLogError("the event log is closed", hint="Open a new one.")
         loop = asyncio.get_running_loop()
         if self._loop not in {None, loop}:
             raise EventLogError(

@@ -98,10 +98,13 @@ class BrowserComputer:
                     chromium_sandbox=program.may_use_sandbox(),
                     args=[*program.FLAGS, f"--window-size={width},{height}"],
                     env={**program.environment(claim.folder, display=display), **claim.env},
+                    artifacts_dir=claim.folder / "artifacts",
                     handle_sigint=False,
                     handle_sigterm=False,
                     handle_sighup=False,
                 )
+                if profile := await asyncio.to_thread(program.profile_of, claim.mark):
+                    claim.also(profile)  # Playwright's driver removes it, unless it is killed with us
                 computer = cls(claim, playwright, browser, await Pages.open(browser, size, dialogs), size)
         except BaseException as error:
             await asyncio.shield(asyncio.ensure_future(_abandon(starting, claim)))

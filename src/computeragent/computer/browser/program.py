@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from computeragent.computer.chromium import NAMES, QUIET
 from computeragent.computer.programs import base_environment
+from computeragent.computer.reaper import MARK
 from computeragent.errors import ComputerError
+from computeragent.processes import marks
 from computeragent.settings import setting
 
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY")
@@ -51,3 +54,15 @@ def environment(home: Path, *, display: str | None) -> dict[str, str]:
 def may_use_sandbox() -> bool:
     """Chromium's own sandbox does not start for root."""
     return os.geteuid() != 0
+
+
+def profile_of(mark: str) -> Path | None:
+    """The folder that Playwright's driver has made for the profile of the browser with this mark. Reads `/proc`."""
+    for pid, each in marks(MARK).items():
+        with suppress(OSError):
+            arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") if each == mark else []
+            for argument in arguments:
+                name, _, value = os.fsdecode(argument).partition("=")
+                if name == "--user-data-dir" and Path(value).name.startswith("playwright_"):
+                    return Path(value)
+    return None
