@@ -79,9 +79,7 @@ def test_ctrl_c_at_the_prompt_clears_the_line(cli: Cli) -> None:
         terminal.expect("› ")
         terminal.type("rubbish")
         terminal.expect("rubbish")
-        time.sleep(
-            0.3
-        )  # readline hears Ctrl-C while it waits for a key, not while it takes one
+        time.sleep(0.3)  # readline hears Ctrl-C while it waits for a key, not while it takes one
         terminal.type("\x03")
         terminal.expect("\n› ")
         terminal.type("one\n")
