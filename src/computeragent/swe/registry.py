@@ -1,0 +1,3 @@
+"""What Inspect imports to know our names: `--solver computeragent/claude_code`, `--sandbox bwrap`."""
+
+from __future__ import annotations
