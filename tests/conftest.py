@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 import signal
 from collections.abc import Generator
 from pathlib import Path
@@ -30,10 +32,20 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As pytest's own, which looks through all folders of earlier tests for the next number: 20 ms when they are many."""
+    name = re.sub(r"\W", "_", request.node.name)[:30]
+    return tmp_path_factory.mktemp(f"{name}_{next(_numbers)}", numbered=False)
+
+
 @pytest.fixture(autouse=True)
 def state_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Every test has a COMPUTERAGENT_HOME of its own."""
-    home = tmp_path_factory.mktemp("home")
+    home = tmp_path_factory.mktemp(f"home_{next(_numbers)}", numbered=False)
     monkeypatch.setenv("COMPUTERAGENT_HOME", str(home))
     monkeypatch.delenv("COMPUTERAGENT_LOG", raising=False)
     return home
