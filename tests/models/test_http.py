@@ -10,8 +10,8 @@ import pytest
 from computeragent.dialects import Ended, Media, Message, ModelRequest, Text, TextDelta, Tool, ToolResult, assemble
 from computeragent.errors import ModelCallError
 from computeragent.models import HttpModel, find, open_model
+from computeragent.models.serving.http import HttpRequest, HttpResponse, HttpServer
 from computeragent.testing.models import Break, ErrorReply, ModelSimulator, Reply, Rule, Script, ToolUse
-from computeragent.testing.models.http import HttpRequest, HttpResponse, HttpServer
 
 pytestmark = pytest.mark.anyio
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
-from urllib.parse import parse_qs
 
 import msgspec
 
 from computeragent.dialects.model import Message, ModelRequest, Part, Text, ToolResult
 from computeragent.models.script.matching import last_typed_text
-from computeragent.testing.models.http import HttpRequest
+from computeragent.models.serving.http import HttpRequest
+from computeragent.models.serving.routes import api_key
 from computeragent.wire.encoding import from_json
 
 
@@ -52,10 +52,7 @@ class RecordedRequest:
     @property
     def api_key(self) -> str | None:
         """The key of the request, from `x-api-key`, `x-goog-api-key`, a bearer token or `key` of the query."""
-        scheme, _, token = self.headers.get("authorization", "").partition(" ")
-        header = self.headers.get("x-api-key") or self.headers.get("x-goog-api-key")
-        bearer = token.strip() if scheme.lower() == "bearer" else None
-        return header or bearer or next(iter(parse_qs(self.query).get("key", ())), None)
+        return api_key(self.http)
 
     @cached_property
     def json(self) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,19 +13,18 @@ from typing import Any, Self
 import anyio
 import anyio.from_thread
 
-from computeragent.dialects import anthropic, gemini, openai_chat
 from computeragent.dialects.events import Failed, ModelEvent, Ping, Started
 from computeragent.dialects.model import ModelError, ModelRequest
 from computeragent.dialects.streams import response_events
 from computeragent.dialects.tokens import estimate_request_tokens
-from computeragent.errors import UnsupportedRuntimeError, ValidationError
+from computeragent.errors import UnsupportedRuntimeError
 from computeragent.models.script.loading import load_script
 from computeragent.models.script.playing import Performance, Player
 from computeragent.models.script.rules import Script
-from computeragent.testing.models.fronts import COUNT_TOKENS, GEMINI, GEMINI_MODELS, Front, error_front, front_for
-from computeragent.testing.models.http import CutConnection, HttpRequest, HttpResponse, HttpServer
+from computeragent.models.serving.fronts import Front, front_for
+from computeragent.models.serving.http import CutConnection, HttpRequest, HttpResponse, HttpServer
+from computeragent.models.serving.routes import count_response, error_response, json_response, route
 from computeragent.testing.models.recording import RecordedRequest
-from computeragent.wire.encoding import to_json
 
 
 class ModelSimulator:
@@ -136,56 +135,14 @@ class ModelSimulator:
         return response
 
     async def _route(self, record: RecordedRequest) -> HttpResponse:
-        found = front_for(record.path, record.query)
-        if record.method in {"GET", "HEAD"} and found is None:
-            return self._answer_get(record)
-        if self._required_key is not None and record.api_key != self._required_key:
-            front = found[0] if found else error_front(record.path)
-            return _error(front, ModelError(kind="authentication", message="invalid API key"))
-        if (counted := COUNT_TOKENS.fullmatch(record.path)) and record.method == "POST":
-            return self._count_tokens(record, counted["model"])
-        if found is None:
-            return _not_found(record.path)
-        front, match = found
-        if record.method != "POST":
-            return _error(front, ModelError(kind="invalid_request", message="use POST", status=405))
-        try:
-            record.dialect, record.parsed = front.name, front.parse(match, record.http.body)
-        except ValidationError as error:
-            return _error(front, ModelError(kind="invalid_request", message=error.message))
-        return await self._answer(front, record, record.parsed)
-
-    def _answer_get(self, record: RecordedRequest) -> HttpResponse:
-        listed = GEMINI_MODELS.fullmatch(record.path)
-        if listed is not None and (listed["version"] != "v1" or "x-goog-api-key" in record.headers):
-            return self._answer_gemini_models(listed["model"])
-        if record.path.endswith("/v1/models"):
-            speaks_anthropic = "anthropic-version" in record.headers or "x-api-key" in record.headers
-            dialect = anthropic if speaks_anthropic else openai_chat
-            return _json(dialect.build_models(self.script.models))
-        if record.path in {"/", "/health", "/api/hello"}:
-            return _json({"status": "ok", "server": "computeragent model simulator", "script": self.script.name})
-        return _not_found(record.path)
-
-    def _answer_gemini_models(self, name: str | None) -> HttpResponse:
-        """The list of models, or one of them."""
-        if name is None:
-            return _json(gemini.build_models(self.script.models))
-        if name in self.script.models:
-            return _json(gemini.build_model(name))
-        return _error(GEMINI, ModelError(kind="not_found", message=f"there is no model models/{name}", status=404))
-
-    def _count_tokens(self, record: RecordedRequest, gemini_model: str | None) -> HttpResponse:
-        record.dialect = anthropic.NAME if gemini_model is None else gemini.NAME
-        try:
-            if gemini_model is None:
-                record.parsed = anthropic.parse_request(record.http.body)
-            else:
-                record.parsed = gemini.parse_token_count_request(record.http.body, model=gemini_model)
-        except ValidationError as error:
-            return _error(error_front(record.path), ModelError(kind="invalid_request", message=error.message))
-        count = estimate_request_tokens(record.parsed)
-        return _json(anthropic.build_token_count(count) if gemini_model is None else gemini.build_token_count(count))
+        about = {"server": "computeragent model simulator", "script": self.script.name}
+        asked = route(record.http, models=self.script.models, about=about, key=self._required_key)
+        if isinstance(asked, HttpResponse):
+            return asked
+        record.dialect, record.parsed = asked.front.name, asked.request
+        if asked.counts:
+            return count_response(asked, estimate_request_tokens(asked.request))
+        return await self._answer(asked.front, record, asked.request)
 
     async def _answer(self, front: Front, record: RecordedRequest, request: ModelRequest) -> HttpResponse:
         played = self._player.play(request, id_prefix=front.id_prefix, call_prefix=front.call_prefix)
@@ -193,10 +150,10 @@ class ModelSimulator:
             await asyncio.sleep(played.reply.delay)
         if played.response is None:
             assert played.error is not None
-            return _error(front, played.error)
+            return error_response(front, played.error)
         record.response_text = played.response.text
         if not request.stream:
-            return _json(front.build_response(played.response))
+            return json_response(front.build_response(played.response))
         headers = {"content-type": front.stream_type, "cache-control": "no-cache"}
         return HttpResponse(headers=headers, body=_stream(front, request, played))
 
@@ -227,23 +184,6 @@ def _with_ping(events: Iterator[ModelEvent]) -> Iterator[ModelEvent]:
         yield event
         if isinstance(event, Started):
             yield Ping()
-
-
-def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> HttpResponse:
-    return HttpResponse(
-        status=status, headers={"content-type": "application/json", **(headers or {})}, body=to_json(value)
-    )
-
-
-def _error(front: Front, error: ModelError) -> HttpResponse:
-    headers = dict(front.error_headers(error))
-    if error.retry_after is not None:
-        headers["retry-after"] = f"{error.retry_after:g}"
-    return _json(front.build_error(error), front.error_status(error), headers)
-
-
-def _not_found(path: str) -> HttpResponse:
-    return _error(error_front(path), ModelError(kind="not_found", message=f"nothing answers on {path}", status=404))
 
 
 async def serve(

@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import socket
+import stat
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from computeragent.testing.models.http import MAX_HEAD, CutConnection, HttpRequest, HttpResponse, HttpServer
+from computeragent.models.serving.http import MAX_HEAD, CutConnection, HttpRequest, HttpResponse, HttpServer
 
 pytestmark = pytest.mark.anyio
 
@@ -210,3 +212,42 @@ async def test_stopping_closes_idle_connections():
         await reader.readuntil(b"GET /")
     assert (await reader.read()).strip() == b""
     writer.close()
+
+
+async def test_a_listener_that_somebody_else_made_is_served(exchange):
+    listener = socket.create_server(("127.0.0.1", 0))
+    async with serving(listener=listener) as server:
+        assert server.port == listener.getsockname()[1]
+        got = await exchange(server.port, b"GET /here HTTP/1.1\r\nConnection: close\r\n\r\n")
+    assert got.endswith(b"GET /here  ")
+    assert listener.fileno() == -1, "the listener is the server's, and closed with it"
+
+
+async def test_a_unix_socket_is_this_users_alone_and_gone_at_the_end(tmp_path):
+    place = tmp_path / "model.sock"
+    async with serving(path=place):
+        assert stat.S_IMODE(place.stat().st_mode) == 0o600
+        reader, writer = await asyncio.open_unix_connection(place)
+        writer.write(b"GET /there HTTP/1.1\r\nConnection: close\r\n\r\n")
+        assert (await reader.read()).endswith(b"GET /there  ")
+        writer.close()
+    assert not place.exists()
+
+
+async def test_a_handler_can_know_that_its_client_has_left():
+    left = asyncio.Event()
+
+    async def patient(request: HttpRequest) -> HttpResponse:
+        while not request.left():
+            await asyncio.sleep(0.01)
+        left.set()
+        return HttpResponse()
+
+    async with serving(patient) as server:
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"GET / HTTP/1.1\r\n\r\n")
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        assert not left.is_set()
+        writer.close()
+        await asyncio.wait_for(left.wait(), 5)

@@ -1,4 +1,4 @@
-"""The wires that the simulator speaks: which path belongs to which dialect, and how it is read and written."""
+"""The wires that a model server speaks: which path belongs to which dialect, and how it is read and written."""
 
 from __future__ import annotations
 

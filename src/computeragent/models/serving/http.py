@@ -1,4 +1,4 @@
-"""A small HTTP/1.1 server on asyncio streams, so that the simulator needs no optional dependency.
+"""A small HTTP/1.1 server on asyncio streams, so that serving a model needs no optional dependency.
 
 Keep-alive, request bodies by length or in chunks, responses whole or in chunks, bounded sizes (RFC 9112).
 Malformed bytes get a 400 and a closed connection. No TLS, no compression, no pipelining of responses.
@@ -9,8 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -22,18 +25,22 @@ IDLE_TIMEOUT = 120.0
 LINGER = 1.0
 BACKLOG = 1024
 
-_log = logging.getLogger("computeragent.testing")
+_log = logging.getLogger("computeragent.models")
 _TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
 
 class HttpRequest(Struct, frozen=True, kw_only=True):
-    """One request, body included. Header names are lower case; `path` is decoded, `query` is not."""
+    """One request, body included. Header names are lower case; `path` is decoded, `query` is not.
+
+    `left` says whether the client has gone by now, so that nobody works on for it.
+    """
 
     method: str
     path: str
     query: str
     headers: dict[str, str]
     body: bytes
+    left: Callable[[], bool] = lambda: False
 
 
 class HttpResponse(Struct, frozen=True, kw_only=True):
@@ -58,31 +65,57 @@ Handler = Callable[[HttpRequest], Awaitable[HttpResponse]]
 
 
 class HttpServer:
-    """Serves `handler` on `host`:`port` (port 0: any free one). A handler that raises becomes a 500 and a log line."""
+    """Serves `handler` on `host`:`port` (port 0: any free one). A handler that raises becomes a 500 and a log line.
 
-    def __init__(self, handler: Handler, *, host: str = "127.0.0.1", port: int = 0, max_body: int = MAX_BODY) -> None:
+    Instead of an address it takes `listener`, a listening socket that it then owns, or `path`, where a Unix socket is
+    made (for this user alone) and removed at the end; `port` is 0 for those without one.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        listener: socket.socket | None = None,
+        path: str | os.PathLike[str] | None = None,
+        max_body: int = MAX_BODY,
+    ) -> None:
         self._handler = handler
         self._host = host
         self.port = port
+        self._listener = listener
+        self._path = None if path is None else os.fspath(path)
         self._max_body = max_body
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Listen. Raises `OSError` when the address cannot be used."""
-        self._server = await asyncio.start_server(
-            self._serve_connection, self._host, self.port, backlog=BACKLOG, limit=MAX_HEAD
-        )
-        self.port = self._server.sockets[0].getsockname()[1]
+        if self._path is not None:
+            self._listener = _unix_listener(self._path)
+        if self._listener is None:
+            self._server = await asyncio.start_server(
+                self._serve_connection, self._host, self.port, backlog=BACKLOG, limit=MAX_HEAD
+            )
+        else:
+            self._server = await asyncio.start_server(self._serve_connection, sock=self._listener, limit=MAX_HEAD)
+        listening = self._server.sockets[0]
+        self.port = 0 if listening.family == socket.AF_UNIX else listening.getsockname()[1]
 
     async def stop(self) -> None:
         """Close the listener and every connection, at once."""
         if self._server is not None:
             self._server.close()
+            self._remove_path()
         for task in list(self._connections):
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
         self._server = None
+
+    def _remove_path(self) -> None:
+        if self._path is not None:
+            Path(self._path).unlink(missing_ok=True)
 
     async def _serve_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -129,6 +162,21 @@ class HttpServer:
             return _plain(500, "internal error; see the log")
 
 
+def _unix_listener(path: str) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)  # between bind and a chmod anybody could connect
+    try:
+        listener.bind(path)
+    except OSError:
+        listener.close()
+        raise
+    finally:
+        os.umask(before)
+    listener.listen(BACKLOG)
+    listener.setblocking(False)
+    return listener
+
+
 def _plain(status: int, message: str) -> HttpResponse:
     return HttpResponse(status=status, headers={"content-type": "text/plain"}, body=message.encode() + b"\n")
 
@@ -160,7 +208,9 @@ async def _read_request(
         writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     body = await _read_body(reader, headers, max_body)
     path, _, query = target.partition("?")
-    request = HttpRequest(method=method, path=unquote(path), query=query, headers=headers, body=body)
+    request = HttpRequest(
+        method=method, path=unquote(path), query=query, headers=headers, body=body, left=reader.at_eof
+    )
     return request, version
 
 
