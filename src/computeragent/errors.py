@@ -518,6 +518,13 @@ class PlatformError(ArtifactError):
     status = 501
 
 
+class CliFailedError(ComputerAgentError, RuntimeError):
+    """A command line agent did not do its work: it failed, did not start, or never asked the model."""
+
+    code = "CLI_FAILED"
+    status = 502
+
+
 class ScriptError(ComputerAgentError):
     """A script of the scripted engine or of the model simulator is wrong."""
 
