@@ -1,0 +1,63 @@
+"""What is kept of an agent of ours as long as its sample lives, and what a scorer can read of it."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from weakref import finalize
+
+from inspect_ai.util import StoreModel, store
+from pydantic import Field
+
+from computeragent.eventlog import MemoryEventLog
+from computeragent.ids import new_id
+from computeragent.settings import home
+from computeragent.stores.memory import MemorySessionStore
+
+
+class ComputerAgentRun(StoreModel):
+    """What a `computeragent_agent` did in a sample: ``store_as(ComputerAgentRun)`` in a scorer.
+
+    `denied` has the calls that were denied: ``tool``, ``reason``, and of a policy ``rule`` and ``engine``.
+    `cost_usd` is None where the engine does not tell.
+    """
+
+    session_id: str = ""
+    engine: str = ""
+    turns: int = 0
+    denied: list[dict[str, Any]] = Field(default_factory=list[dict[str, Any]])
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float | None = None
+
+
+@dataclass
+class SampleMemory:
+    """One agent's session in one sample: its id, its transcript and events, a private folder; gone with the sample."""
+
+    session_id: str
+    root: Path
+    transcript: MemorySessionStore = field(default_factory=MemorySessionStore)
+    log: MemoryEventLog = field(default_factory=MemoryEventLog)
+    filled: bool = False
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @staticmethod
+    def of_sample(known: dict[int, SampleMemory]) -> SampleMemory:
+        """The memory of the sample that runs now; `known` are those of one agent, by sample."""
+        sample = store()
+        if id(sample) not in known:
+            root = Path(tempfile.mkdtemp(prefix="computeragent-"))
+            memory = known[id(sample)] = SampleMemory(new_id("session"), root)
+            finalize(sample, _forget, known, id(sample), root, home("work") / memory.session_id)
+        return known[id(sample)]
+
+
+def _forget(known: dict[int, SampleMemory], key: int, *folders: Path) -> None:
+    known.pop(key, None)
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
