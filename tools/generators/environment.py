@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from computeragent.engines import claude_process as process
+from computeragent.engines import environment
 
 TARGET = "docs/reference/claude-environment.md"
 
@@ -19,11 +20,11 @@ host's environment reaches it or the tools that it runs. `GITHUB_TOKEN` and `GIT
 
 def generate() -> str:
     rows = [
-        ("to work at all", [*process._BASICS, *(f"{prefix}*" for prefix in process._PREFIXES)]),
+        ("to work at all", [*environment.BASICS, *(f"{prefix}*" for prefix in environment.PREFIXES)]),
         ("Claude Code's own", process._CLAUDE),
         ("Amazon Bedrock through the host's identity", process._BEDROCK),
-        ("proxies", process._NETWORK),
-        ("certificates", process._CERTIFICATES),
+        ("proxies", environment.NETWORK),
+        ("certificates", environment.CERTIFICATES),
         ("the provider, in library mode only", process._LIBRARY_MODE),
         ("set by us unless the caller does", [f"{name}={value}" for name, value in process._DEFAULTS.items()]),
         ("set by the SDK", process.claude_launch.SET_BY_SDK),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from computeragent.engines import claude_launch
 from computeragent.engines.claude_gate import UNGATED
+from computeragent.engines.environment import of_host, redacted
 from computeragent.errors import EngineUnavailableError
 from computeragent.logs import Logger
 from computeragent.processes import kill_marked
@@ -19,10 +20,7 @@ from computeragent.settings import home
 
 RUN_MARK = "COMPUTERAGENT_RUN"
 
-# What the CLI needs of its host to work at all.
-_BASICS = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "TZ", "TMPDIR", "LANG")
 _CLAUDE = ("CLAUDE_CONFIG_DIR", "IS_SANDBOX")
-_PREFIXES = ("LC_", "XDG_")
 # Amazon Bedrock through the host's own identity (IRSA): settings and file names, never static keys.
 _BEDROCK = (
     "CLAUDE_CODE_USE_BEDROCK",
@@ -35,8 +33,6 @@ _BEDROCK = (
     "AWS_SHARED_CREDENTIALS_FILE",
     "AWS_CONFIG_FILE",
 )
-_NETWORK = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy", "all_proxy")
-_CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 # Only where the caller's own process runs the engine; elsewhere provider keys come from `envs` alone.
 _LIBRARY_MODE = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL", "CLAUDE_CODE_OAUTH_TOKEN")
 
@@ -52,8 +48,6 @@ _PROVIDERS = (
     "CLAUDE_CODE_USE_VERTEX",
     "CLAUDE_CODE_USE_FOUNDRY",
 )
-_SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASS", "PWD", "CREDENTIAL", "AUTH", "HEADERS")
-_NO_SECRETS = frozenset({"PWD", "OLDPWD"})
 _log = Logger("engine.claude")
 
 
@@ -103,10 +97,7 @@ class ClaudeProcess:
 
     def redacted(self, text: str) -> str:
         """A text without the values of secrets that the CLI was given."""
-        for name, value in self.stated.items():
-            if len(value) >= 6 and name not in _NO_SECRETS and any(word in name.upper() for word in _SECRET_WORDS):
-                text = text.replace(value, "***")
-        return text
+        return redacted(text, self.stated)
 
     def kill(self) -> None:
         """End every process of this run that still lives, the CLI and whatever its tools started."""
@@ -139,9 +130,7 @@ def find_cli(given: str | Path | None = None) -> str:
 
 def stated_environment(ctx: EngineContext) -> dict[str, str]:
     """Every variable that the CLI gets, by name; the caller's `envs` win over the host's."""
-    names = [*_BASICS, *_CLAUDE, *_BEDROCK, *_NETWORK, *_CERTIFICATES, *(_LIBRARY_MODE if ctx.library_mode else ())]
-    host = {name: os.environ[name] for name in names if name in os.environ}
-    host |= {name: value for name, value in os.environ.items() if name.startswith(_PREFIXES)}
+    host = of_host(*_CLAUDE, *_BEDROCK, *(_LIBRARY_MODE if ctx.library_mode else ()))
     stated = _DEFAULTS | host | dict(ctx.envs)
     if not ctx.trusted and "CLAUDE_CONFIG_DIR" not in ctx.envs:
         stated["CLAUDE_CONFIG_DIR"] = str(ctx.state_dir / "claude")
