@@ -25,9 +25,9 @@ from computeragent.protocol_types import (
     ToolCallback,
 )
 from computeragent.swe.agents.options import attempts_of, bridged_tools_of
-from computeragent.swe.model_access import ModelChoice
-from computeragent.swe.sample_memory import SampleMemory
-from computeragent.swe.sample_run import Plan, run
+from computeragent.swe.sessions.memory import SampleMemory
+from computeragent.swe.sessions.model import ModelChoice
+from computeragent.swe.sessions.run import Plan, run
 from computeragent.telemetry.redaction import Redactor, credentials_in
 
 P = ParamSpec("P")
@@ -52,7 +52,7 @@ class _Shown(Mapping[str, Any]):
 
 
 def _without_secrets(factory: Callable[P, Agent]) -> Callable[P, Agent]:
-    """Inspect writes an agent's arguments into its log: keep the values of `envs`, and keys in the others, out of it."""
+    """Inspect writes an agent's arguments into its log: keep the values of `envs` out of it, and keys in others."""
 
     @wraps(factory)
     def make(*args: P.args, **kwargs: P.kwargs) -> Agent:

@@ -51,7 +51,7 @@ class ModelAccess:
         return self.bridge is not None and self.bridge.refused
 
     def check(self) -> None:
-        """Raise `ValidationError` where tools never reached the model: an agent without them is not what is measured."""
+        """Raise `ValidationError` where tools never reached the model: what is measured is an agent with them."""
         if self.bridge is not None and self.bridge.requests and (missing := sorted(self.bridge.missing_tools)):
             raise ValidationError(
                 f"the model was never offered the bridged tools {', '.join(missing)}",
@@ -89,7 +89,7 @@ async def bridged(
 
 def environment(base_url: str, api_key: str) -> dict[str, str]:
     """The variables of every provider, all meaning the bridge: no key and no login of this machine's is used."""
-    envs = dict.fromkeys(_OTHER_LOGINS, "")
+    envs: dict[str, str] = dict.fromkeys(_OTHER_LOGINS, "")
     for provider in PROVIDERS:
         envs[provider.base_url_variable] = base_url if provider.name in _BARE else f"{base_url}/v1"
         envs |= {key.variable: "" for key in provider.keys} | {provider.keys[0].variable: api_key}

@@ -22,10 +22,10 @@ from computeragent.errors import EngineError, ValidationError
 from computeragent.protocol_types import Attachment, LocalSource, Substrate
 from computeragent.swe.agents.launching import is_local, unwrapped
 from computeragent.swe.agents.prompts import prompt_of
-from computeragent.swe.conversation import Conversation
-from computeragent.swe.model_access import ModelAccess, ModelChoice, bridged
-from computeragent.swe.sample_folder import SampleSubstrate, sample_folder
-from computeragent.swe.sample_memory import ComputerAgentRun, SampleMemory
+from computeragent.swe.sessions.conversation import Conversation
+from computeragent.swe.sessions.folder import SampleSubstrate, sample_folder
+from computeragent.swe.sessions.memory import ComputerAgentRun, SampleMemory
+from computeragent.swe.sessions.model import ModelAccess, ModelChoice, bridged
 from computeragent.wire.events import CaPermissionDecision, CaSessionEnded, HarnessEvent
 
 _CLOSING = 30.0
@@ -62,7 +62,7 @@ async def run(plan: Plan, state: AgentState, memory: SampleMemory) -> AgentState
             _runtime(plan, where), folder, [attachment(item) for item in plan.attachments], filled=memory.filled
         )
         memory.filled = True
-        kept = {"session_store": memory.transcript, "event_log": memory.log}
+        kept: dict[str, Any] = {"session_store": memory.transcript, "event_log": memory.log}
         kept |= {name: value for name, value in plan.kept.items() if value is not None}
         given = dict(plan.agent)
         if given["source"] is None:
@@ -231,12 +231,11 @@ def _raise_for(plan: Plan, ended: CaSessionEnded, told: Conversation) -> None:
 def _check_limits(told: Conversation) -> None:
     """Hold what an engine with a provider of its own has used to the sample's limits: Inspect sees none of it."""
     limits = sample_limits()
-    for kind, limit, value in (
-        ("token", limits.token.limit, told.usage.total_tokens),
-        ("cost", limits.cost.limit, told.usage.cost_usd or 0.0),
-    ):
-        if limit is not None and value > limit:
-            raise LimitExceededError(kind, value=value, limit=limit)
+    tokens, cost = told.usage.total_tokens, told.usage.cost_usd or 0.0
+    if limits.token.limit is not None and tokens > limits.token.limit:
+        raise LimitExceededError("token", value=tokens, limit=limits.token.limit)
+    if limits.cost.limit is not None and cost > limits.cost.limit:
+        raise LimitExceededError("cost", value=cost, limit=limits.cost.limit)
 
 
 def _tell(event: HarnessEvent) -> None:
