@@ -14,7 +14,17 @@ from computeragent.clis.gemini import GEMINI_CLI, QWEN_CODE
 from computeragent.clis.mini import MINI_SWE_AGENT
 from computeragent.clis.opencode import OPENCODE
 from computeragent.clis.others import COPILOT, KIMI_CODE, PI
-from computeragent.clis.types import AcpForm, Cli, CodexWebSearch, Exits, McpServer, Package, Run, SandboxPlatform
+from computeragent.clis.types import (
+    AcpForm,
+    AcpTerms,
+    Cli,
+    CodexWebSearch,
+    Exits,
+    McpServer,
+    Package,
+    Run,
+    SandboxPlatform,
+)
 from computeragent.errors import UnknownCliError
 
 CLIS: Mapping[str, Cli] = MappingProxyType(
@@ -57,6 +67,7 @@ __all__ = [
     "CLIS",
     "NODE",
     "AcpForm",
+    "AcpTerms",
     "Cli",
     "CodexWebSearch",
     "Exits",

@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 from computeragent.clis.formats import mcp_claude, to_json
-from computeragent.clis.types import AcpForm, Cli, Exits, Package, Run, npm_bundle
+from computeragent.clis.types import AcpForm, AcpTerms, Cli, Exits, Package, Run, npm_bundle
 
 
 def _arguments(run: Run) -> tuple[str, ...]:
@@ -15,7 +15,12 @@ def _arguments(run: Run) -> tuple[str, ...]:
         session = ("--resume", run.session_id) if run.session_id else ("--continue",)
     elif run.session_id:
         session = ("--session-id", run.session_id)
-    arguments = [*session, "--print", "--output-format", "stream-json", "--verbose", "--model", run.model]
+    arguments = [*session, "--print", "--output-format", "stream-json", "--verbose", *_settings(run)]
+    return (*arguments, "--", run.prompt)
+
+
+def _settings(run: Run) -> tuple[str, ...]:
+    arguments = ["--model", run.model]
     mode = run.options.get("permission_mode")
     arguments += ["--permission-mode", mode] if mode else ["--dangerously-skip-permissions"]
     if run.mcp:
@@ -30,7 +35,7 @@ def _arguments(run: Run) -> tuple[str, ...]:
         arguments += [how, run.system_prompt]
     if run.debug:
         arguments.append("--debug")
-    return (*arguments, "--", run.prompt)
+    return tuple(arguments)
 
 
 def _tools(server: str, tools: tuple[str, ...] | None) -> list[str]:
@@ -63,7 +68,8 @@ def _environment(run: Run) -> dict[str, str]:
 
 def _files(run: Run) -> dict[str, str]:
     # Tools and prompts of a person who has not logged in: the first-run questions are answered.
-    state = {"hasCompletedOnboarding": True, "bypassPermissionsModeAccepted": True}
+    trusted = {"hasTrustDialogAccepted": True, "hasCompletedProjectOnboarding": True}
+    state = {"hasCompletedOnboarding": True, "bypassPermissionsModeAccepted": True, "projects": {run.cwd: trusted}}
     files = {f"{run.home}/.claude.json": to_json(state)} if not run.resume else {}
     if run.mcp:
         servers: dict[str, Any] = {server.name: mcp_claude(server) for server in run.mcp}
@@ -76,6 +82,13 @@ def _mcp_file(run: Run) -> str:
     return f"{run.home}/.claude/run-mcp.json"
 
 
+def _system_prompt(text: str) -> dict[str, Any]:
+    return {"systemPrompt": {"append": text}}
+
+
+# A hook that answers "ask" sends the call, as it will run, to whoever drives the agent, in every mode.
+_ANSWER = '{"hookSpecificOutput":{"hookEventName":"PreToolUse","permissionDecision":"ask"}}'
+_ASK = {"PreToolUse": [{"matcher": "*", "hooks": [{"type": "command", "command": f"echo '{_ANSWER}'"}]}]}
 _PREFIX = "@anthropic-ai/claude-code"
 CLAUDE_CODE = Cli(
     name="claude_code",
@@ -102,11 +115,21 @@ CLAUDE_CODE = Cli(
     environment=_environment,
     files=_files,
     skills="{cwd}/.claude/skills",
+    interactive=_settings,
     system_prompt="flag",
     denies_tools=True,
     resumes="id",
     acp=AcpForm(
-        adapter=npm_bundle("@agentclientprotocol/claude-agent-acp", "claude-agent-acp"), mode="bypassPermissions"
+        adapter=npm_bundle("@agentclientprotocol/claude-agent-acp", "claude-agent-acp"),
+        mode="bypassPermissions",
+        asks=AcpTerms(
+            environment=MappingProxyType({"CLAUDE_CODE_DISABLE_FILE_MENTIONS": "1"}),
+            meta=MappingProxyType(
+                {"claudeCode": {"options": {"settings": {"hooks": _ASK, "disableSkillShellExecution": True}}}}
+            ),
+        ),
+        closed=AcpTerms(meta=MappingProxyType({"claudeCode": {"options": {"settingSources": ["user"]}}})),
+        system_prompt=_system_prompt,
     ),
     exits=Exits(
         crash_when_silent=True,

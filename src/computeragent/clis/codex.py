@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -19,13 +20,34 @@ def _arguments(run: Run) -> tuple[str, ...]:
         arguments.append("--dangerously-bypass-approvals-and-sandbox")
     else:
         arguments += ["--sandbox", sandbox]
-    taken = {"sandbox_mode", "home"}
-    for key, value in run.options.items():
-        if key not in taken:
-            arguments += ["-c", f"{key}={value}"]
+    arguments += _overrides(run)
     if run.resume:
         arguments += ["resume", run.session_id or "--last"]
     return (*arguments, "--", run.prompt)
+
+
+def _overrides(run: Run) -> list[str]:
+    taken = {"sandbox_mode", "home"}
+    return [word for key, value in run.options.items() if key not in taken for word in ("-c", f"{key}={value}")]
+
+
+def _interactive(run: Run) -> tuple[str, ...]:
+    # As settings, not as flags: these hold for its subcommands, too.
+    free = [
+        "-c",
+        "approval_policy=never",
+        "-c",
+        f"sandbox_mode={run.options.get('sandbox_mode', 'danger-full-access')}",
+    ]
+    return ("-c", f"model={run.model}", *free, *_overrides(run))
+
+
+def _skills(run: Run) -> str:
+    return f"{_home(run)}/skills"
+
+
+def _acp_environment(run: Run) -> dict[str, str]:
+    return {"CODEX_CONFIG": json.dumps({"model": run.model}), "NO_BROWSER": "1"}
 
 
 def _home(run: Run) -> str:
@@ -101,9 +123,15 @@ CODEX_CLI = Cli(
     arguments=_arguments,
     environment=_environment,
     files=_files,
-    skills="{home}/.codex/skills",
+    skills=_skills,
+    interactive=_interactive,
     system_prompt="file",
-    acp=AcpForm(adapter=npm_bundle("@agentclientprotocol/codex-acp", "codex-acp"), mode="agent-full-access"),
+    acp=AcpForm(
+        adapter=npm_bundle("@agentclientprotocol/codex-acp", "codex-acp"),
+        mode="agent-full-access",
+        asking_mode="read-only",  # it begins with one in which a model judges
+        environment=_acp_environment,
+    ),
     exits=Exits(
         notes=(
             "Restricted sandbox modes need CODEX_HOME outside of /tmp and TMPDIR.",

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any
 
 from computeragent.clis.formats import mcp_gemini, to_json
-from computeragent.clis.types import AcpForm, Cli, Exits, Run, npm_bundle
+from computeragent.clis.types import AcpForm, AcpTerms, Cli, Exits, Run, npm_bundle
 
 
 def _gemini_arguments(run: Run) -> tuple[str, ...]:
-    arguments = ["--model", run.model, "--output-format", "text", "--yolo"]
-    if run.mcp:
-        arguments += ["--allowed-mcp-server-names", ",".join(server.name for server in run.mcp)]
-    if run.debug:
-        arguments.append("--debug")
+    arguments = ["--output-format", "text", *_interactive(run)]
     if run.resume:
         arguments += ["--resume", run.session_id or "latest"]
     return (*arguments, f"--prompt={run.text}")
+
+
+def _interactive(run: Run) -> tuple[str, ...]:
+    arguments = ["--model", run.model, "--yolo"]
+    if run.mcp:
+        arguments += ["--allowed-mcp-server-names", ",".join(server.name for server in run.mcp)]
+    return (*arguments, "--debug") if run.debug else tuple(arguments)
 
 
 def _gemini_environment(run: Run) -> dict[str, str]:
@@ -45,6 +49,11 @@ def _gemini_files(run: Run) -> dict[str, str]:
     return {f"{run.home}/.gemini/settings.json": to_json(_settings(run, "gemini-api-key"))}
 
 
+def _acp_environment(run: Run) -> dict[str, str]:
+    return {"GEMINI_MODEL": run.model}
+
+
+_ASK = '[[rule]]\ntoolName = "*"\ndecision = "ask_user"\npriority = 999\n'
 GEMINI_CLI = Cli(
     name="gemini_cli",
     title="Gemini CLI",
@@ -57,8 +66,15 @@ GEMINI_CLI = Cli(
     environment=_gemini_environment,
     files=_gemini_files,
     skills="{home}/.gemini/skills",
+    interactive=_interactive,
     denies_tools=True,
-    acp=AcpForm(args=("--experimental-acp",), mode="yolo"),
+    acp=AcpForm(
+        args=("--experimental-acp",),
+        mode="yolo",
+        environment=_acp_environment,
+        asks=AcpTerms(files=MappingProxyType({".gemini/policies/ask.toml": _ASK})),
+        closed=AcpTerms(environment=MappingProxyType({"GEMINI_CLI_TRUST_WORKSPACE": "false"})),
+    ),
     exits=Exits(notes=("It refuses `$(…)` and backticks in shell commands, whatever the mode.",)),
 )
 

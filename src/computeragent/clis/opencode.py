@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 from computeragent.clis.formats import mcp_opencode, to_json
-from computeragent.clis.types import AcpForm, Cli, Exits, Package, Run
+from computeragent.clis.types import AcpForm, AcpTerms, Cli, Exits, Package, Run
 
 
 def _arguments(run: Run) -> tuple[str, ...]:
@@ -19,6 +19,10 @@ def _arguments(run: Run) -> tuple[str, ...]:
     if run.debug:
         arguments += ["--print-logs", "--log-level", "DEBUG"]
     return (*arguments, "--", run.text)
+
+
+def _interactive(run: Run) -> tuple[str, ...]:
+    return ("--model", run.model)
 
 
 def _config(run: Run) -> str:
@@ -58,6 +62,10 @@ def _files(run: Run) -> dict[str, str]:
     return {_config(run): to_json(config)}
 
 
+def _acp_environment(run: Run) -> dict[str, str]:
+    return {"OPENCODE_CONFIG_CONTENT": to_json({"model": run.model})}
+
+
 OPENCODE = Cli(
     name="opencode",
     title="OpenCode",
@@ -83,8 +91,14 @@ OPENCODE = Cli(
     environment=_environment,
     files=_files,
     skills="{home}/.config/opencode/skills",
+    interactive=_interactive,
     denies_tools=True,
-    acp=AcpForm(args=("acp",)),
+    acp=AcpForm(
+        args=("acp",),
+        environment=_acp_environment,
+        asks=AcpTerms(environment=MappingProxyType({"OPENCODE_PERMISSION": '{"*": "ask"}'})),
+        closed=AcpTerms(environment=MappingProxyType({"OPENCODE_DISABLE_PROJECT_CONFIG": "1"})),
+    ),
     needs=("rg",),
     exits=Exits(notes=("Without rg on PATH it tries to download one.",)),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 SandboxPlatform: TypeAlias = Literal["linux-x64", "linux-arm64", "linux-x64-musl", "linux-arm64-musl"]
 """Where a program is to run: Linux, a processor, and the C library where it is not glibc."""
@@ -87,17 +87,40 @@ class Package:
     """The version that `stable` means, where the registry has no tag of that name and the newest is not meant."""
 
 
+Environment: TypeAlias = Callable[[Run], Mapping[str, str]]
+
+
+def _nothing(_run: Run) -> Mapping[str, str]:
+    return EMPTY
+
+
+@dataclass(frozen=True, kw_only=True)
+class AcpTerms:
+    """What puts an agent under terms: variables, files in its home, and what `session/new` takes as `_meta`."""
+
+    environment: Mapping[str, str] = field(default_factory=lambda: EMPTY)
+    files: Mapping[str, str] = field(default_factory=lambda: EMPTY)
+    meta: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
+
+
 @dataclass(frozen=True, kw_only=True)
 class AcpForm:
     """How an agent speaks the Agent Client Protocol: by itself with `args`, or through `adapter`.
 
-    `mode` is the mode to set so that nothing is asked; `environment` is what only this form needs.
+    `environment` is what only this form needs. `mode` is the mode to set so that nothing is asked, `asking_mode` the one
+    in which it asks, where that is not the one it begins with. `asks` has it ask before every call; None: it has no such
+    setting. `closed` has it ignore settings and hooks that lie in the working folder; None: nobody knows how.
+    `system_prompt` is the `_meta` of `session/new` that adds a system prompt.
     """
 
     args: tuple[str, ...] = ()
     adapter: Package | None = None
     mode: str = ""
-    environment: Mapping[str, str] = field(default_factory=lambda: EMPTY)
+    asking_mode: str = ""
+    environment: Environment = _nothing
+    asks: AcpTerms | None = None
+    closed: AcpTerms | None = None
+    system_prompt: Callable[[str], Mapping[str, Any]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +133,12 @@ class Exits:
 
 
 Arguments: TypeAlias = Callable[[Run], tuple[str, ...]]
-Environment: TypeAlias = Callable[[Run], Mapping[str, str]]
 Files: TypeAlias = Callable[[Run], Mapping[str, str]]
+Folder: TypeAlias = Callable[[Run], str]
+
+
+def _no_arguments(_run: Run) -> tuple[str, ...]:
+    return ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +146,8 @@ class Cli:
     """A command line agent.
 
     `arguments` are what follows the program, `environment` what is set over the caller's, `files` what must be written
-    before (absolute path to text). `skills` is the folder for skills, from `{home}` or `{cwd}`; empty: it has none.
+    before (absolute path to text). `skills` is the folder for skills, from `{home}` or `{cwd}` or by a function of the
+    run; empty: it has none. `interactive` are the arguments with which a person starts it in a terminal.
     `dialect` is the model wire it speaks, `shell_tool` and `shell_argument` what it calls its shell. `mcp` says which
     transports of tool servers it knows. `needs` are programs that must be on PATH.
     """
@@ -135,7 +163,8 @@ class Cli:
     environment: Environment
     files: Files
     shell_argument: str = "command"
-    skills: str = ""
+    skills: str | Folder = ""
+    interactive: Arguments = _no_arguments
     mcp: frozenset[Literal["stdio", "http"]] = frozenset(("stdio", "http"))
     system_prompt: Literal["flag", "file", "prompt"] = "prompt"
     denies_tools: bool = False
@@ -150,7 +179,7 @@ class Cli:
 
     def skills_folder(self, run: Run) -> str:
         """Where each skill is a folder with a SKILL.md; empty when there are no skills."""
-        return self.skills.format(home=run.home, cwd=run.cwd)
+        return self.skills.format(home=run.home, cwd=run.cwd) if isinstance(self.skills, str) else self.skills(run)
 
 
 def npm_bundle(index: str, program: str, *, node: str = "22") -> Package:

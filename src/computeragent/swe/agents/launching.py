@@ -29,6 +29,7 @@ from inspect_ai.util import (
 
 from computeragent.errors import CliFailedError
 from computeragent.processes import kill_marked
+from computeragent.swe.sandboxes.types import own
 
 MARK = "COMPUTERAGENT_SWE_RUN"
 MARK_OF_SAMPLE = "COMPUTERAGENT_SWE_SAMPLE"
@@ -90,7 +91,7 @@ def is_local(sandbox: SandboxEnvironment) -> bool:
 
 def is_own(sandbox: SandboxEnvironment) -> bool:
     """Whether it is a provider of ours, which starts programs natively and shows the cache of programs."""
-    return hasattr(unwrapped(sandbox), "listener")
+    return own(sandbox) is not None
 
 
 async def start(

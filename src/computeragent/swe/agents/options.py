@@ -181,6 +181,13 @@ def bridged_tools_of(tools: Sequence[BridgedToolsSpec | Tool] | None) -> tuple[B
     return tuple(specs)
 
 
+def model_name(name: str, what: str) -> str:
+    """A model's name as a program is told it."""
+    if not isinstance(name, str) or not name.strip() or name.startswith("-") or name.split() != [name]:
+        raise ValidationError(f"{what}: {name!r} is no model's name", hint="Give a name without blanks.")
+    return name
+
+
 def words_of(words: Sequence[str] | None, what: str) -> tuple[str, ...]:
     """A list of names."""
     if isinstance(words, str) or not all(isinstance(word, str) and word.strip() for word in words or ()):

@@ -12,7 +12,8 @@ from weakref import WeakKeyDictionary, finalize
 from inspect_ai.util import ExecResult, SandboxEnvironment
 
 from computeragent.errors import CliFailedError
-from computeragent.swe.agents.launching import is_local, is_own, unwrapped
+from computeragent.swe.agents.launching import is_local, unwrapped
+from computeragent.swe.sandboxes.types import own
 
 _LIMIT = 120
 _homes: WeakKeyDictionary[SandboxEnvironment, str] = WeakKeyDictionary()
@@ -77,8 +78,9 @@ async def _home(inner: SandboxEnvironment, user: str | None) -> str:
             _homes[inner] = tempfile.mkdtemp(prefix="inspect-home-")
             finalize(inner, shutil.rmtree, _homes[inner], ignore_errors=True)
         return _homes[inner]
-    if is_own(inner) and user is None:
-        return str(getattr(inner, "home"))  # noqa: B009 - `OwnSandbox.home`
+    ours = own(inner)
+    if ours is not None and user is None:
+        return ours.home
     return (await _checked(inner, user, _HOME_OF_USER)).strip()
 
 

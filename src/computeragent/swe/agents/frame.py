@@ -1,0 +1,100 @@
+"""The frame that all agents run in: prompt, place, program, bridge, and then the work.
+
+What differs between agents is in their rows (`computeragent.clis`) and in their `Settings`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from inspect_ai.agent import Agent, AgentState
+from inspect_ai.model import get_model
+from inspect_ai.tool import install_skills
+from inspect_ai.util import sandbox as sandbox_environment
+
+from computeragent.clis import Run
+from computeragent.errors import CliFailedError
+from computeragent.swe.agents.centaur import work_with_a_person
+from computeragent.swe.agents.installing import program_in
+from computeragent.swe.agents.options import Settings
+from computeragent.swe.agents.places import place_of
+from computeragent.swe.agents.prompts import prompt_of
+from computeragent.swe.agents.working import Session, Work
+from computeragent.swe.bridge import agent_bridge
+
+READY = 120.0
+"""Seconds in which the bridge's tool servers must answer."""
+
+
+def run_agent(settings: Settings) -> Agent:
+    """The agent."""
+
+    async def execute(state: AgentState) -> AgentState:
+        with _no_timeout_passes(settings):
+            return await _execute(state, settings)
+
+    return execute
+
+
+@contextmanager
+def _no_timeout_passes(settings: Settings) -> Generator[None]:
+    # Inspect takes a TimeoutError that ends a solver for its own time limit, and the sample for a success.
+    try:
+        yield
+    except TimeoutError as error:
+        raise CliFailedError(
+            f"{settings.row.title}: the sandbox or its tool servers did not answer in time: {error}",
+            hint="Look at the load of the machine, and at the sandbox.",
+        ) from error
+
+
+async def _execute(state: AgentState, settings: Settings) -> AgentState:
+    prompt = prompt_of(state.messages, settings.system_prompt)
+    row, sandbox = settings.row, sandbox_environment(settings.sandbox)
+    place = await place_of(sandbox, user=settings.user, cwd=settings.cwd, home=settings.env.get("HOME"))
+    program = await program_in(place.sandbox, row.name, settings.version, user=settings.user)
+    identity = settings.identity(served_name(settings.model))
+    session = Session(f"computeragent:{row.name}:{settings.sandbox or 'default'}:{place.home}:{place.cwd}")
+    resume = bool(prompt.earlier and session.known)
+    async with agent_bridge(
+        state,
+        sandbox=sandbox,
+        model=settings.model,
+        model_aliases={**identity.aliases, **settings.model_aliases},
+        filter=settings.filter,
+        retry_refusals=settings.retry_refusals,
+        compaction=settings.compaction,
+        bridged_tools=settings.bridged_tools,
+        web_search=settings.web_search,
+    ) as bridge:
+        run = Run(
+            prompt=prompt.text if resume else prompt.whole(),
+            model=identity.model,
+            base_url=bridge.base_url,
+            api_key=bridge.api_key,
+            home=place.home,
+            cwd=place.cwd,
+            system_prompt=prompt.system,
+            session_id=session.begin(resume=resume) if row.resumes == "id" else "",
+            resume=resume,
+            deny=settings.disallowed_tools,
+            mcp=(*settings.mcp_servers, *bridge.mcp_servers),
+            options=identity.options,
+            debug=settings.debug,
+        )
+        if settings.skills:
+            folder = row.skills_folder(run)
+            await place.sh('mkdir -p -- "$1"', folder)
+            await install_skills(settings.skills, place.sandbox, settings.user, folder)
+        await bridge.ready(READY)
+        if settings.centaur is not None:
+            return await work_with_a_person(state, settings, settings.centaur, place, program, run)
+        await Work(settings=settings, place=place, program=program, bridge=bridge, session=session).attempts(run)
+        return bridge.state
+
+
+def served_name(model: str | None) -> str:
+    """The name of the model that answers, without its provider."""
+    served = get_model(model).name
+    return served.rpartition("/")[2] or served
