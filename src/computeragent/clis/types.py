@@ -107,9 +107,9 @@ class AcpTerms:
 class AcpForm:
     """How an agent speaks the Agent Client Protocol: by itself with `args`, or through `adapter`.
 
-    `environment` is what only this form needs. `mode` is the mode to set so that nothing is asked, `asking_mode` the one
-    in which it asks, where that is not the one it begins with. `asks` has it ask before every call; None: it has no such
-    setting. `closed` has it ignore settings and hooks that lie in the working folder; None: nobody knows how.
+    `environment` is what only this form needs. `mode` is the mode to set so that nothing is asked, `asking_mode` the
+    one in which it asks, where that is not the one it begins with. `asks` has it ask before every call; None: it has no
+    such setting. `closed` has it ignore settings and hooks that lie in the working folder; None: nobody knows how.
     `system_prompt` is the `_meta` of `session/new` that adds a system prompt.
     """
 
