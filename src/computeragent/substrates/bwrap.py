@@ -146,27 +146,16 @@ class BwrapSubstrate:
         """A running jail that shows these folders."""
         program = find_bwrap(self._bwrap)
         group = await asyncio.to_thread(make_group, self._limits.under(limits))
-        arguments = _memory_file("arguments", b"\0".join(map(os.fsencode, self.arguments(mounts))) + b"\0")
-        descriptors = [arguments]
-        prefix = [program, "--args", str(arguments)]
+        wrap = wrapping(program, self.arguments(mounts), group)
         try:
-            if (filter_ := seccomp.filter_descriptor()) is not None:
-                descriptors.append(filter_)
-                prefix += ["--seccomp", str(filter_)]
-            env: dict[str, str] = {}
-            if group is not None:
-                env["JOIN"] = " ".join(str(entry) for entry in group.entries)
-                prefix = ["/bin/sh", "-c", _JOIN, "jail", *prefix]
-            plan = Plan([*prefix, "--"], env, descriptors, PROVIDERS, preload)
-            host = await start(plan)
+            host = await start(Plan([*wrap.prefix, "--"], wrap.env, wrap.descriptors, PROVIDERS, preload))
         except BaseException:
-            if group is not None:
-                group.remove()
+            if wrap.group is not None:
+                wrap.group.remove()
             raise
         finally:
-            for descriptor in descriptors:
-                os.close(descriptor)
-        return Jail(host, group)
+            wrap.close()
+        return Jail(host, wrap.group)
 
     def arguments(self, mounts: Sequence[Mount]) -> list[str]:
         """The options of bwrap, without the command; they go through a file, so that no process list shows them."""
@@ -210,6 +199,45 @@ class BwrapSubstrate:
             "IS_SANDBOX": "1",
             "COMPUTERAGENT_HOME": f"{HOME}/.computeragent",
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Wrapping:
+    """What stands before a command to run it in a jail, with what it inherits. Close it when that has started."""
+
+    prefix: list[str]
+    env: dict[str, str]
+    descriptors: list[int]
+    group: ControlGroup | None
+
+    def close(self) -> None:
+        """Close the descriptors."""
+        for descriptor in self.descriptors:
+            os.close(descriptor)
+
+
+def wrapping(program: str, arguments: Sequence[str], group: ControlGroup | None) -> Wrapping:
+    """The program with these options, which go through a file, with its filter of system calls, and in a group.
+
+    A group is removed when that fails.
+    """
+    descriptors: list[int] = []
+    try:
+        descriptors.append(_memory_file("arguments", b"".join(os.fsencode(each) + b"\0" for each in arguments)))
+        prefix = [program, "--args", str(descriptors[0])]
+        if (filter_ := seccomp.filter_descriptor()) is not None:
+            descriptors.append(filter_)
+            prefix += ["--seccomp", str(filter_)]
+    except BaseException:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        if group is not None:
+            group.remove()
+        raise
+    if group is None:
+        return Wrapping(prefix, {}, descriptors, None)
+    join = " ".join(str(entry) for entry in group.entries)
+    return Wrapping(["/bin/sh", "-c", _JOIN, "jail", *prefix], {"JOIN": join}, descriptors, group)
 
 
 @dataclass(frozen=True, slots=True)

@@ -174,7 +174,7 @@ async def start(plan: Plan) -> EngineHost:
         command = [*plan.prefix, sys.executable, "-I", "-m", "computeragent.substrates.engine_host"]
         command += ["--listen", str(listener.fileno()), "--control", str(theirs.fileno())]
         command += ["--relays", str(len(plan.relays)), "--preload", ",".join(plan.preload)]
-        process = await _spawned(command, plan.env, [listener.fileno(), theirs.fileno(), *plan.descriptors])
+        process = await spawned(command, plan.env, [listener.fileno(), theirs.fileno(), *plan.descriptors])
     except OSError as error:
         ours.close()
         shutil.rmtree(folder, ignore_errors=True)
@@ -198,7 +198,7 @@ async def start(plan: Plan) -> EngineHost:
     return host
 
 
-async def _spawned(
+async def spawned(
     command: Sequence[str], env: Mapping[str, str], descriptors: Sequence[int]
 ) -> asyncio.subprocess.Process:
     """A process in a group of its own, with its standard error to be read.

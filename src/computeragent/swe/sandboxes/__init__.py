@@ -1,0 +1,6 @@
+"""Sandboxes for Inspect that need no daemon and no image."""
+
+from computeragent.swe.sandboxes.bwrap import BwrapSandbox
+from computeragent.swe.sandboxes.types import OwnSandbox, SandboxConfig, own
+
+__all__ = ["BwrapSandbox", "OwnSandbox", "SandboxConfig", "own"]

@@ -1,0 +1,172 @@
+"""The host's end of a sandbox's supervisor: asks it to start commands, to open files and listeners."""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import contextlib
+import errno
+import json
+import os
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import anyio
+from inspect_ai.util import SandboxUnavailableError
+
+from computeragent.swe.sandboxes.command import Command
+
+_ANSWER_WITHIN = 60.0
+_DESCRIPTORS = 4
+T = TypeVar("T")
+
+
+class UnknownUserError(Exception):
+    """The sandbox has no such user."""
+
+
+class Control:
+    """A connection to a supervisor. One request at a time; a caller that is cancelled leaves it in order."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._turn = asyncio.Lock()
+        self._text = bytearray()
+        self._descriptors: list[int] = []
+        self._closed = False
+
+    async def ready(self) -> bool:
+        """Wait for its first words; False when it hangs up instead."""
+        return await self._receive() is not None
+
+    async def spawn(
+        self, argv: Sequence[str], *, cwd: str, env: Mapping[str, str], user: str | None, stdin: bool
+    ) -> Command:
+        """Start a command, with a pipe as its standard input or none.
+
+        Raises `UnknownUserError`, and `OSError` for a program or folder that cannot be used.
+        """
+        message = {"do": "spawn", "argv": list(argv), "cwd": cwd, "env": dict(env), "user": user, "stdin": stdin}
+        return await self._apart(self._spawn(message), lambda command: command.abandon())
+
+    async def open(self, path: str, *, cwd: str, write: bool) -> int:
+        """A descriptor of a file inside; missing folders are made for one that is written. Raises `OSError`."""
+        message = {"do": "open", "path": path, "cwd": cwd, "write": write}
+        return await self._apart(self._descriptor(message, path), os.close)
+
+    async def listen(self, port: int) -> socket.socket:
+        """A listening socket on the sandbox's loopback. Raises `OSError`."""
+        asked = self._descriptor({"do": "listen", "port": port}, f"127.0.0.1:{port}")
+        listener = socket.socket(fileno=await self._apart(asked, os.close))
+        listener.setblocking(False)
+        return listener
+
+    def close(self) -> None:
+        """Hang up: all in the sandbox ends."""
+        if not self._closed:
+            self._closed = True
+            for each in self._descriptors:
+                os.close(each)
+            self._sock.close()
+
+    async def _apart(self, work: Any, discard: Callable[[Any], None]) -> Any:
+        """Do it whole, also when the caller is cancelled meanwhile; then nobody wants what comes of it."""
+        task = asyncio.ensure_future(work)
+
+        def unwanted(done: asyncio.Future[Any]) -> None:
+            if not done.cancelled() and done.exception() is None:
+                discard(done.result())
+
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(unwanted)
+            raise
+
+    async def _spawn(self, message: dict[str, Any]) -> Command:
+        ours, theirs = socket.socketpair()
+        pipes = [os.pipe2(os.O_CLOEXEC) for _ in range(3 if message["stdin"] else 2)]
+        stdin, (out, out_inside), (err, err_inside) = (pipes[0] if message["stdin"] else None, *pipes[-2:])
+        inside = [theirs.fileno(), *([stdin[0]] if stdin else []), out_inside, err_inside]
+        command = Command(ours, stdin[1] if stdin else None, out, err)
+        try:
+            try:
+                async with self._turn:
+                    await self._send(message, inside)
+                    for each in inside[1:]:
+                        os.close(each)
+                    theirs.close()
+                    inside = []
+                    with anyio.fail_after(_ANSWER_WITHIN):
+                        said = await command.first()
+            finally:
+                for each in inside[1:]:
+                    os.close(each)
+                theirs.close()
+            if said is None:
+                raise SandboxUnavailableError("the sandbox has ended")
+            if "unknown_user" in said:
+                raise UnknownUserError(said["unknown_user"])
+            if "errno" in said:
+                raise OSError(said["errno"], said["text"], said["about"])
+        except BaseException:
+            command.close()
+            raise
+        return command
+
+    async def _descriptor(self, message: dict[str, Any], about: str) -> int:
+        async with self._turn:
+            await self._send(message, [])
+            with anyio.fail_after(_ANSWER_WITHIN):
+                answer = await self._receive()
+        if answer is None:
+            raise SandboxUnavailableError("the sandbox has ended")
+        if "errno" in answer[0]:
+            raise OSError(answer[0]["errno"], answer[0]["text"], about)
+        return answer[1][0]
+
+    async def _send(self, message: dict[str, Any], descriptors: list[int]) -> None:
+        text = json.dumps({**message, "fds": len(descriptors)}).encode()
+        data = memoryview(len(text).to_bytes(4, "big") + text)
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+        while data:
+            if self._closed:
+                raise SandboxUnavailableError("the sandbox has ended")
+            try:
+                sent = self._sock.sendmsg([data], rights)
+            except BlockingIOError:
+                await anyio.wait_writable(self._sock)
+                continue
+            except OSError as error:
+                raise SandboxUnavailableError("the sandbox has ended") from error
+            data, rights = data[sent:], []
+
+    async def _receive(self) -> tuple[dict[str, Any], list[int]] | None:
+        while True:
+            size = int.from_bytes(self._text[:4], "big")
+            if len(self._text) >= 4 and len(self._text) >= 4 + size:
+                message: dict[str, Any] = json.loads(self._text[4 : 4 + size])
+                del self._text[: 4 + size]
+                count = int(message.get("fds", 0))
+                taken, self._descriptors = self._descriptors[:count], self._descriptors[count:]
+                return message, taken
+            if self._closed:
+                return None
+            try:
+                received, descriptors, _, _ = socket.recv_fds(
+                    self._sock, 1 << 16, _DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
+                )
+            except BlockingIOError:
+                with contextlib.suppress(anyio.ClosedResourceError):
+                    await anyio.wait_readable(self._sock)
+                continue
+            except OSError as error:
+                if error.errno not in (errno.ECONNRESET, errno.EBADF):
+                    raise
+                return None
+            if not received:
+                return None
+            self._descriptors += descriptors
+            self._text += received

@@ -1,0 +1,63 @@
+"""What our sandboxes offer beyond Inspect's interface, and how they are configured."""
+
+from __future__ import annotations
+
+import socket
+from abc import abstractmethod
+from typing import Any, Literal
+
+from inspect_ai.util import SandboxEnvironment
+from pydantic import BaseModel, ConfigDict
+
+
+class SandboxConfig(BaseModel, frozen=True):
+    """The configuration of a sandbox: ``SandboxEnvironmentSpec("bwrap", SandboxConfig(...))``.
+
+    Args:
+        network: ``"none"`` (the default): a loopback of its own and nothing else. ``"host"``: the host's network, its
+            loopback included.
+        bind: Folders of the host to show: a path, read-only at the same place, or
+            ``{"source", "target", "writable"}``.
+        memory: Bytes that all processes may use together, files in memory included; None for no limit.
+        pids: Processes and threads; None for no limit.
+
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    network: Literal["none", "host"] = "none"
+    bind: tuple[str | dict[str, Any], ...] = ()
+    memory: int | None = None
+    pids: int | None = 4096
+
+
+class OwnSandbox(SandboxEnvironment):
+    """A sandbox of ours: its commands start at once, and it hands listeners out.
+
+    Inspect wraps sandboxes; `own` (or ``sandbox.as_type(OwnSandbox)``) gets at what is inside.
+    """
+
+    home: str
+    """The private home inside, writable."""
+    cwd: str
+    """The sample's working directory inside."""
+
+    @abstractmethod
+    async def listener(self, port: int = 0) -> socket.socket:
+        """A listening TCP socket on 127.0.0.1 in the sandbox's network, for the host to serve.
+
+        Args:
+            port: The port; 0 for any that is free.
+
+        Raises `OSError` for a port that is taken, `SandboxUnavailableError` for a sandbox that has ended.
+
+        """
+        ...
+
+
+def own(sandbox: SandboxEnvironment) -> OwnSandbox | None:
+    """What is inside Inspect's wrapper, when it is a sandbox of ours."""
+    try:
+        return sandbox.as_type(OwnSandbox)
+    except TypeError:
+        return None
