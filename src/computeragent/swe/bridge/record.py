@@ -1,0 +1,98 @@
+"""What a bridge tells the one who opened it: where it is, and what has happened on it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from dataclasses import dataclass, field
+
+from inspect_ai.agent import AgentState
+from inspect_ai.model import ModelOutput, StopReason
+from inspect_ai.tool import ToolInfo
+
+from computeragent.clis import McpServer
+
+_WORDS = re.compile(r"[^0-9A-Za-z]+")
+
+
+@dataclass(kw_only=True)
+class Bridge:
+    """A bridge that is open.
+
+    `base_url` is where the agent reaches it, without a version path; `api_key` is what it must bring, fresh for each
+    bridge. `mcp_servers` are the tools of the host. On a Unix socket `socket_path` says where it is.
+    `state` is kept up to date with the agent's main conversation.
+
+    `requests` counts the answers that were asked for, `last_stop_reason` says how the last one ended. `last_error` is
+    the last failure that the agent was told of. `failure` ends the sample: the block of the bridge is cancelled, and
+    raises it.
+    """
+
+    base_url: str
+    api_key: str = field(repr=False)
+    state: AgentState
+    mcp_servers: tuple[McpServer, ...] = ()
+    requests: int = 0
+    last_stop_reason: StopReason | None = None
+    last_error: Exception | None = None
+    failure: Exception | None = None
+    socket_path: str | None = None
+    probe: Callable[[float], Awaitable[None]] | None = field(default=None, repr=False)
+    on_failure: Callable[[], None] | None = field(default=None, repr=False)
+    _offered: dict[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str], repr=False)
+    _seen: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]], repr=False)
+
+    @property
+    def refused(self) -> bool:
+        """Whether the last answer was a refusal (Inspect's `content_filter`)."""
+        return self.last_stop_reason == "content_filter"
+
+    @property
+    def missing_tools(self) -> tuple[str, ...]:
+        """The tools of the host that no request to the model has offered so far, as `server/tool`."""
+        return tuple(f"{server}/{tool}" for server, tool in self._offered if (server, tool) not in self._seen)
+
+    async def ready(self, timeout: float = 120.0) -> None:
+        """Return once the agent can reach all that is served, within `timeout` seconds. Raises `TimeoutError`."""
+        if self.probe is not None:
+            await self.probe(timeout)
+
+    def fail(self, error: Exception) -> None:
+        """End the sample with this error; the first one counts."""
+        if self.failure is None:
+            self.failure = error
+        if self.on_failure is not None:
+            self.on_failure()
+
+    def expect_tools(self, server: str, tools: Iterable[tuple[str, str]]) -> None:
+        """Tools (names and descriptions) that the model should be offered."""
+        self._offered.update({(server, name): description for name, description in tools})
+
+    def note_tools(self, tools: Collection[ToolInfo]) -> None:
+        """A request offers these to the model."""
+        for key, description in self._offered.items():
+            if key not in self._seen and any(denotes(tool, *key, description) for tool in tools):
+                self._seen.add(key)
+
+    def note_output(self, output: ModelOutput) -> None:
+        """The agent gets this answer."""
+        self.last_stop_reason = None if output.empty else output.stop_reason
+
+
+def denotes(tool: ToolInfo, server: str, name: str, description: str) -> bool:
+    """Whether a tool of the agent's is this one of ours, which agents call `mcp__server__name` and the like."""
+    if is_named(tool.name, server, name):
+        return True
+    # Agents shorten names that are long, but pass the description on.
+    said = tool.description.strip()
+    return len(said) > 40 and said == description.strip()
+
+
+def is_named(called: str, server: str, name: str) -> bool:
+    """Whether this is how an agent calls the tool `name` of `server`."""
+    words, own = _plain(called), _plain(name)
+    return words == own or (words.endswith(f"_{own}") and _plain(server) in words)
+
+
+def _plain(name: str) -> str:
+    return _WORDS.sub("_", name).strip("_").lower()
