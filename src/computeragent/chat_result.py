@@ -25,13 +25,14 @@ class ChatResult:
         """The final answer: the result message's text, else the last text that the assistant said."""
         for message in reversed(self.messages):
             if isinstance(message, dict):
-                found = _answer(cast("dict[str, Any]", message))
+                found = answer_of(cast("dict[str, Any]", message))
                 if found:
                     return found
         return ""
 
 
-def _answer(message: dict[str, Any]) -> str:
+def answer_of(message: dict[str, Any]) -> str:
+    """What a message of an engine says to the user: the result's text, or the assistant's; empty for others."""
     if message.get("type") == "result" and isinstance(message.get("result"), str):
         return message["result"]
     if message.get("type") != "assistant":
