@@ -15,6 +15,7 @@ from computeragent.cli.arguments import POLICY, count, port
 from computeragent.cli.artifact_arguments import add_artifacts
 from computeragent.cli.audit_arguments import AUDIT_LOG, add_audit
 from computeragent.cli.computer_arguments import add_computer
+from computeragent.cli.eval_arguments import add_eval
 from computeragent.cli.policy_arguments import add_policy
 from computeragent.cli.responses_arguments import add_responses
 from computeragent.cli.session_arguments import add_sessions
@@ -100,6 +101,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_audit(commands)
     add_computer(commands)
     add_artifacts(commands)
+    add_eval(commands)
     _add_agent(commands)
     _add_telemetry(commands)
     _add_doctor(commands)

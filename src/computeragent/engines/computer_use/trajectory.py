@@ -26,7 +26,7 @@ from computeragent.dialects.model import ModelRequest, ModelResponse, Part, Text
 from computeragent.engines.computer_use.formats.types import TOOL
 from computeragent.engines.computer_use.screen import encoded, opened
 from computeragent.logs import Logger
-from computeragent.telemetry.redaction import Redactor, credentials_in
+from computeragent.telemetry.redaction import SECRETS, Redactor, credentials_in
 from computeragent.wire.encoding import to_json
 
 Json = dict[str, Any]
@@ -34,11 +34,6 @@ OMITTED = "[omitted]"
 _CROSS = 20
 _RED = (255, 0, 0)
 _IMAGE_KEYS = frozenset({"data", "url", "image_url", "encrypted_content", "signature"})
-_SECRETS = (
-    "aws_access_key_id", "aws_secret_key", "aws_session_token", "provider_key", "vcs_token", "slack_token",
-    "stripe_key", "package_token", "service_token", "computeragent_key", "jwt", "dsn_password", "private_key",
-    "auth_header", "secret",
-)  # fmt: skip
 _log = Logger("engine.computer_use")
 
 
@@ -49,7 +44,7 @@ class Trajectory:
         now = datetime.now(UTC)
         short = re.sub(r"[^A-Za-z0-9]", "", model)[:16] or "model"
         self.path = folder / f"{now:%Y-%m-%d}_{short}_{now:%H%M%S}_{secrets.token_hex(2)}"
-        self._redactor = Redactor(detectors=_SECRETS, known_values=credentials_in(dict(envs)))
+        self._redactor = Redactor(detectors=SECRETS, known_values=credentials_in(dict(envs)))
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="trajectory")
         self._turn = -1
         self._number = 0

@@ -6,18 +6,15 @@ import os
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from inspect_ai.agent import AgentState, BridgedToolsSpec
 from inspect_ai.model import CompactionStrategy, GenerateFilter, Model
-from inspect_ai.util import SandboxEnvironment
 
 from computeragent.clis.formats import mcp_claude
 from computeragent.credentials import PROVIDERS
 from computeragent.errors import ValidationError
-
-if TYPE_CHECKING:
-    from computeragent.swe.bridge import Bridge
+from computeragent.swe.bridge import Bridge, agent_bridge
 
 _READY = 120.0
 _BARE = frozenset({"anthropic", "gemini"})
@@ -60,19 +57,11 @@ class ModelAccess:
 
 
 @asynccontextmanager
-async def bridged(
-    choice: ModelChoice, state: AgentState, sandbox: SandboxEnvironment | None
-) -> AsyncGenerator[ModelAccess]:
-    """Inspect's model behind an address on this machine, while an agent runs.
-
-    `sandbox` is Inspect's `local` one; None where the sample has none, or one that the agent runs beside.
-    """
-    from computeragent.swe.bridge import agent_bridge
-
+async def bridged(choice: ModelChoice, state: AgentState) -> AsyncGenerator[ModelAccess]:
+    """Inspect's model behind an address on this machine, while an agent runs."""
     copied = AgentState(messages=list(state.messages))
     async with agent_bridge(
         copied,
-        sandbox=sandbox,
         model=choice.model,
         model_aliases=dict(choice.model_aliases or {}),
         filter=choice.filter,

@@ -57,7 +57,7 @@ async def run(plan: Plan, state: AgentState, memory: SampleMemory) -> AgentState
     where = _sandbox(plan.sandbox)
     async with memory.lock, AsyncExitStack() as stack:
         folder = await stack.enter_async_context(sample_folder(where, memory.root, plan.cwd))
-        access = await stack.enter_async_context(_access(plan, state, where))
+        access = await stack.enter_async_context(_access(plan, state))
         substrate = SampleSubstrate(
             _runtime(plan, where), folder, [attachment(item) for item in plan.attachments], filled=memory.filled
         )
@@ -168,11 +168,11 @@ def _merged(ours: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]
 
 
 @asynccontextmanager
-async def _access(plan: Plan, state: AgentState, where: SandboxEnvironment | None) -> AsyncGenerator[ModelAccess]:
+async def _access(plan: Plan, state: AgentState) -> AsyncGenerator[ModelAccess]:
     if not plan.wired:
         yield ModelAccess()
         return
-    async with bridged(plan.choice, state, where if _on_this_machine(where) else None) as access:
+    async with bridged(plan.choice, state) as access:
         yield access
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from computeragent.telemetry.redaction.findings import Finding
-from computeragent.telemetry.redaction.kinds import DETECTORS, KINDS
+from computeragent.telemetry.redaction.kinds import DETECTORS, KINDS, SECRETS
 from computeragent.telemetry.redaction.known import KnownValues, credentials_in
 from computeragent.telemetry.redaction.redactor import IGNORED_NETWORKS, Redactor
 from computeragent.telemetry.redaction.strategies import Strategy
@@ -13,6 +13,7 @@ __all__ = [
     "DETECTORS",
     "IGNORED_NETWORKS",
     "KINDS",
+    "SECRETS",
     "Finding",
     "KnownValues",
     "MemoryVault",

@@ -53,6 +53,12 @@ KINDS: dict[str, str] = {
 _ALWAYS = frozenset({"KNOWN_VALUE", "CUSTOM", "PATH", "CYCLE", "DEPTH"})
 DETECTORS: dict[str, str] = {kind.lower(): kind for kind in KINDS if kind not in _ALWAYS}
 """The names that `detectors=` takes, and their kinds."""
+SECRETS = (
+    "aws_access_key_id", "aws_secret_key", "aws_session_token", "provider_key", "vcs_token", "slack_token",
+    "stripe_key", "package_token", "service_token", "computeragent_key", "jwt", "dsn_password", "private_key",
+    "auth_header", "secret",
+)  # fmt: skip
+"""Those of them that find secrets, and no personal data."""
 
 
 def chosen(detectors: Iterable[str] | None) -> frozenset[str]:
