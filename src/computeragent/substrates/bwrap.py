@@ -49,7 +49,6 @@ _PASSED = ("LANG", "LC_ALL", "LC_CTYPE", "TZ", "TERM")
 _NETWORK_VARIABLES = (
     "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy", "all_proxy",
 )  # fmt: skip
-_JOIN = 'for each in $JOIN; do echo $$ > "$each" || exit 125; done; unset JOIN PWD; exec "$@"'
 
 
 class BwrapSubstrate:
@@ -216,16 +215,18 @@ class Wrapping:
             os.close(descriptor)
 
 
-def wrapping(program: str, arguments: Sequence[str], group: ControlGroup | None) -> Wrapping:
+def wrapping(
+    program: str, arguments: Sequence[str], group: ControlGroup | None, *, interfaces: bool = False
+) -> Wrapping:
     """The program with these options, which go through a file, with its filter of system calls, and in a group.
 
     A group is removed when that fails.
     """
     descriptors: list[int] = []
     try:
-        descriptors.append(_memory_file("arguments", b"".join(os.fsencode(each) + b"\0" for each in arguments)))
+        descriptors.append(memory_file("arguments", b"".join(os.fsencode(each) + b"\0" for each in arguments)))
         prefix = [program, "--args", str(descriptors[0])]
-        if (filter_ := seccomp.filter_descriptor()) is not None:
+        if (filter_ := seccomp.filter_descriptor(interfaces=interfaces)) is not None:
             descriptors.append(filter_)
             prefix += ["--seccomp", str(filter_)]
     except BaseException:
@@ -236,8 +237,8 @@ def wrapping(program: str, arguments: Sequence[str], group: ControlGroup | None)
         raise
     if group is None:
         return Wrapping(prefix, {}, descriptors, None)
-    join = " ".join(str(entry) for entry in group.entries)
-    return Wrapping(["/bin/sh", "-c", _JOIN, "jail", *prefix], {"JOIN": join}, descriptors, group)
+    joining, env = group.joining()
+    return Wrapping([*joining, *prefix], env, descriptors, group)
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,7 +369,7 @@ def _identity(network: str) -> dict[str, Path]:
     return {name: folder / name for name in texts}
 
 
-def _memory_file(name: str, content: bytes) -> int:
+def memory_file(name: str, content: bytes) -> int:
     """A descriptor of a file that is nowhere on disk, at its start."""
     descriptor = os.memfd_create(name, 0)
     os.write(descriptor, content)

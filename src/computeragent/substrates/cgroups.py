@@ -15,6 +15,7 @@ from computeragent.logs import Logger
 
 _ROOT = Path("/sys/fs/cgroup")
 _PERIOD = 100_000  # microseconds; the kernel's default
+_JOIN = 'for each in $JOIN; do echo $$ > "$each" || exit 125; done; unset JOIN PWD; exec "$@"'
 _log = Logger("substrate")
 
 
@@ -53,6 +54,11 @@ class ControlGroup:
     def __init__(self, folders: list[Path], entry: str) -> None:
         self._folders = folders
         self.entries = [folder / entry for folder in folders]
+
+    def joining(self) -> tuple[list[str], dict[str, str]]:
+        """What stands before a command so that it joins first, and the environment for that."""
+        join = " ".join(str(entry) for entry in self.entries)
+        return ["/bin/sh", "-c", _JOIN, "jail"], {"JOIN": join}
 
     def out_of_memory(self) -> bool:
         """Whether the kernel has killed for want of memory here."""

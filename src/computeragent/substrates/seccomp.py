@@ -20,7 +20,8 @@ DENIED = (
     "quotactl", "quotactl_fd", "reboot", "request_key", "setns", "settimeofday", "swapoff", "swapon", "syslog",
     "umount", "umount2", "unshare", "uselib", "userfaultfd", "ustat", "vhangup", "vmsplice",
 )  # fmt: skip
-_FAMILIES = (16, 17, 38, 40)  # netlink, raw packets, kernel crypto, hypervisor sockets
+_NETLINK = 16
+_FAMILIES = (17, 38, 40)  # raw packets, kernel crypto, hypervisor sockets
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
 _NEW_USER = 0x10000000
 _log = Logger("substrate")
@@ -37,8 +38,11 @@ def available() -> bool:
     return True
 
 
-def filter_descriptor() -> int | None:
-    """A descriptor of a file with the filter, at its start; None where none can be made."""
+def filter_descriptor(*, interfaces: bool = False) -> int | None:
+    """A descriptor of a file with the filter, at its start; None where none can be made.
+
+    With `interfaces`, programs may ask for their network interfaces, as Node.js does; it throws where it may not.
+    """
     if not available():
         _log.warn("no_seccomp", hint="pip install 'computer-agent-py[bwrap]' and the system's libseccomp2.")
         return None
@@ -52,6 +56,11 @@ def filter_descriptor() -> int | None:
     compared, equal, masked = library.Arg, library.EQ, library.MASKED_EQ
     for family in _FAMILIES:
         _rule(made, refused, "socket", compared(0, equal, family))
+    if interfaces:  # the routing protocol, 0, alone; without an answer to the others, audited programs go on
+        unknown = library.ERRNO(errno.EAFNOSUPPORT)
+        _rule(made, unknown, "socket", compared(0, equal, _NETLINK), compared(2, library.NE, 0))
+    else:
+        _rule(made, refused, "socket", compared(0, equal, _NETLINK))
     _rule(made, refused, "clone", compared(0, masked, _NEW_USER, _NEW_USER))
     _rule(made, library.ERRNO(errno.ENOSYS), "clone3")  # its flags cannot be seen; libraries fall back to clone
     for request in (_TIOCSTI, _TIOCLINUX):

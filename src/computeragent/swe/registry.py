@@ -3,3 +3,4 @@
 from __future__ import annotations
 
 from computeragent.swe.sandboxes import BwrapSandbox as BwrapSandbox
+from computeragent.swe.sandboxes import NamespaceSandbox as NamespaceSandbox

@@ -1,6 +1,7 @@
 """Sandboxes for Inspect that need no daemon and no image."""
 
 from computeragent.swe.sandboxes.bwrap import BwrapSandbox
+from computeragent.swe.sandboxes.namespace import NamespaceSandbox
 from computeragent.swe.sandboxes.types import OwnSandbox, SandboxConfig, own
 
-__all__ = ["BwrapSandbox", "OwnSandbox", "SandboxConfig", "own"]
+__all__ = ["BwrapSandbox", "NamespaceSandbox", "OwnSandbox", "SandboxConfig", "own"]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from abc import abstractmethod
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Literal, Self, overload
 
 import anyio
@@ -22,22 +24,27 @@ from inspect_ai.util import (
     SandboxEnvironmentLimits,
 )
 
+from computeragent.errors import ValidationError
+from computeragent.swe.sandboxes.boot import Booted
 from computeragent.swe.sandboxes.command import Command, Stream
-from computeragent.swe.sandboxes.control import Control, UnknownUserError
+from computeragent.swe.sandboxes.control import UnknownUserError
 from computeragent.swe.sandboxes.process import SandboxProcess
-from computeragent.swe.sandboxes.types import OwnSandbox
+from computeragent.swe.sandboxes.types import OwnSandbox, SandboxConfig
 
+CWD = "/workspace"
+INSIDE = Path(__file__).parent / "inside"
 _NOT_FOUND, _NOT_STARTED = 127, 126
 
 
 class SupervisedSandbox(OwnSandbox):
     """A sandbox whose first process is our supervisor."""
 
-    def __init__(self, control: Control, *, home: str, cwd: str) -> None:
+    def __init__(self, booted: Booted, *, home: str) -> None:
         super().__init__()
         self.home = home
-        self.cwd = cwd
-        self._control = control
+        self.cwd = CWD
+        self._booted = booted
+        self._control = booted.control
         self._commands: set[Command] = set()
 
     async def exec(
@@ -140,6 +147,26 @@ class SupervisedSandbox(OwnSandbox):
         return 2 * (os.cpu_count() or 1)
 
     @classmethod
+    @abstractmethod
+    async def start(cls, config: SandboxConfig) -> Self:
+        """A running sandbox. Raises `SubstrateError` where none can be made, `ValidationError` for a bad `bind`."""
+        ...
+
+    @classmethod
+    async def sample_init(cls, task_name: str, config: Any, metadata: dict[str, str]) -> dict[str, SandboxEnvironment]:
+        """One sandbox for a sample. Raises `ValidationError` for a configuration that is none of ours."""
+        if config is not None and not isinstance(config, SandboxConfig):
+            raise ValidationError(
+                f"this sandbox cannot be configured by {config!r}", hint="Give a computeragent.swe.SandboxConfig."
+            )
+        return {"default": await cls.start(config or SandboxConfig())}
+
+    @classmethod
+    def config_deserialize(cls, config: dict[str, Any]) -> SandboxConfig:
+        """A configuration from a log."""
+        return SandboxConfig(**config)
+
+    @classmethod
     async def sample_cleanup(
         cls, task_name: str, config: Any, environments: dict[str, SandboxEnvironment], interrupted: bool
     ) -> None:
@@ -152,6 +179,7 @@ class SupervisedSandbox(OwnSandbox):
         self._control.close()
         for each in self._commands:
             each.close()
+        await self._booted.close()
 
     async def __aenter__(self) -> Self:
         return self

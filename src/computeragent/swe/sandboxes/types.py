@@ -20,6 +20,8 @@ class SandboxConfig(BaseModel, frozen=True):
             ``{"source", "target", "writable"}``.
         memory: Bytes that all processes may use together, files in memory included; None for no limit.
         pids: Processes and threads; None for no limit.
+        hide: Further folders to show empty. For ``namespace``, which shows the machine; its homes, temporary folders
+            and the folder that the evaluation is run from are hidden anyway, but for what `bind` shows.
 
     """
 
@@ -29,6 +31,7 @@ class SandboxConfig(BaseModel, frozen=True):
     bind: tuple[str | dict[str, Any], ...] = ()
     memory: int | None = None
     pids: int | None = 4096
+    hide: tuple[str, ...] = ()
 
 
 class OwnSandbox(SandboxEnvironment):
