@@ -16,7 +16,7 @@ demo: $(READY) ## watch an agent work: with your provider key if there is one, e
 	@.venv/bin/computeragent demo $(ARGS)
 
 test: $(READY) ## run all tests, the ones with the real CLI included
-	@$(RUN) -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(READY) ## lint, format, types, floors, generated docs, public API, tree
 	@$(RUN) tools/check.py $(ARGS)

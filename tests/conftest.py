@@ -19,6 +19,9 @@ import pytest
 import uvicorn.server
 
 from redis_server import RedisServer, running_redis
+from slowest import SLOWEST
+
+TESTS = Path(__file__).parent
 
 
 def pytest_configure() -> None:
@@ -27,6 +30,12 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     httpcore2.default_ssl_context = _certificates_read_once(httpcore2.default_ssl_context)
     uvicorn.server.asyncio = _OftenAwake()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A long file that is begun last would keep one worker busy while the others have nothing to do."""
+    places = {TESTS / name: place for place, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 def pytest_collection_finish() -> None:
