@@ -15,9 +15,11 @@ from inspect_ai.tool import Tool, ToolCall, ToolDef, ToolInfo
 
 from computeragent.clis import McpServer
 from computeragent.errors import ValidationError
+from computeragent.logs import Logger
 from computeragent.swe.bridge.record import denotes
 from computeragent.wire.encoding import to_json
 
+_log = Logger("swe.bridge")
 PLAIN = "tools"
 """The server of tools that were given without one."""
 
@@ -109,6 +111,7 @@ class HostTools:
         tool = server.tools[name]
         proposal = self._taken(server, tool, arguments)
         if proposal is None and server.proposed:
+            _log.warn("not_proposed", server=server.name, tool=name)
             raise NotProposedError(
                 f"{server.name}/{name} runs only for a call of the model, and it made none like this"
             )

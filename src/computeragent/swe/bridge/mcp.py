@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Any, cast
 
 from inspect_ai.model import ChatMessageTool, Content, ContentAudio, ContentImage, ContentText
@@ -17,6 +18,8 @@ VERSIONS = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")
 """The versions of the protocol, newest first, that differ in nothing that is spoken here."""
 
 _PARSE_ERROR, _INVALID_REQUEST, _NO_METHOD, _BAD_PARAMS = -32700, -32600, -32601, -32602
+_SESSION = "mcp-session-id"
+_GEMINI = "gemini"
 Json = dict[str, Any]
 
 
@@ -40,7 +43,29 @@ async def answer_mcp(http: HttpRequest, server: HostServer, host: HostTools) -> 
         told = [each for each in answers if each is not None]
         return json_response(told) if told else HttpResponse(status=202)
     answer = await _answer(message, server, host)
-    return HttpResponse(status=202) if answer is None else json_response(answer)
+    if answer is None:
+        return HttpResponse(status=202)
+    if http.headers.get(_SESSION, "").startswith(_GEMINI):
+        _structure(answer)
+    # Nothing is kept of a session: its name alone says who the client is.
+    headers = {_SESSION: f"{_GEMINI}-{secrets.token_hex(8)}"} if _is_gemini(message) else {}
+    return json_response(answer, headers=headers)
+
+
+def _is_gemini(message: Any) -> bool:
+    return message.get("method") == "initialize" and _GEMINI in str(message.get("params", {})).lower()
+
+
+def _structure(answer: Json) -> None:
+    """Gemini CLI (0.61) takes a text that is JSON for structured content, and fails where it is not an object."""
+    result = answer.get("result", {})
+    for block in result.get("content", [])[:1]:
+        try:
+            value = from_json(block.get("text", "").encode())
+        except ValueError:
+            continue
+        if not isinstance(value, dict):
+            result["structuredContent"] = {"result": value}
 
 
 async def _answer(message: Any, server: HostServer, host: HostTools) -> Json | None:
