@@ -18,6 +18,7 @@ import httpcore2
 import pytest
 import uvicorn.server
 
+from computeragent.settings import home
 from redis_server import RedisServer, running_redis
 from slowest import SLOWEST
 
@@ -92,10 +93,24 @@ def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 @pytest.fixture(autouse=True)
 def state_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Every test has a COMPUTERAGENT_HOME of its own."""
-    home = tmp_path_factory.mktemp(f"home_{next(_numbers)}", numbered=False)
-    monkeypatch.setenv("COMPUTERAGENT_HOME", str(home))
+    folder = tmp_path_factory.mktemp(f"home_{next(_numbers)}", numbered=False)
+    monkeypatch.setenv("COMPUTERAGENT_HOME", str(folder))
     monkeypatch.delenv("COMPUTERAGENT_LOG", raising=False)
-    return home
+    return folder
+
+
+@pytest.fixture(scope="session")
+def programs() -> Path:
+    """Where this machine keeps the programs of agents that `computeragent artifacts prefetch` has fetched."""
+    return home("cache", "artifacts")
+
+
+@pytest.fixture
+def prefetched(programs: Path, state_folder: Path) -> Path:
+    """The test's COMPUTERAGENT_HOME has the machine's programs, and none is fetched anew."""
+    (state_folder / "cache").mkdir()
+    (state_folder / "cache" / "artifacts").symlink_to(programs)
+    return programs
 
 
 @pytest.hookimpl(wrapper=True)
