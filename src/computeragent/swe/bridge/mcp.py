@@ -53,7 +53,8 @@ async def answer_mcp(http: HttpRequest, server: HostServer, host: HostTools) -> 
 
 
 def _is_gemini(message: Any) -> bool:
-    return message.get("method") == "initialize" and _GEMINI in str(message.get("params", {})).lower()
+    fields = cast("Json", message) if isinstance(message, dict) else {}
+    return fields.get("method") == "initialize" and _GEMINI in str(fields.get("params")).lower()
 
 
 def _structure(answer: Json) -> None:

@@ -23,7 +23,10 @@ from computeragent.swe.bridge.models import Models
 from computeragent.swe.bridge.record import Bridge
 from computeragent.swe.bridge.server import Service
 from computeragent.swe.bridge.tools import SEARCHES
+from computeragent.swe.bridge.wrapped import wrapped
 from computeragent.swe.sandboxes.types import own
+
+_LOCAL = "LocalSandboxEnvironment"
 
 
 @asynccontextmanager
@@ -41,6 +44,7 @@ async def agent_bridge(
     forward_generation_config: bool = False,
     approval: list[ApprovalPolicy] | None = None,
     unix_socket: str | None = None,
+    sandbox_name: str | None = None,
 ) -> AsyncGenerator[Bridge]:
     """A bridge from an agent's API of a provider to a model of Inspect, open for the time of the block.
 
@@ -57,6 +61,10 @@ async def agent_bridge(
         forward_generation_config: Whether the agent's limits and sampling count, rather than the evaluation's.
         approval: Policies for the agent's tool calls, instead of the evaluation's.
         unix_socket: A path to listen on instead of a port, where the sandbox is this machine.
+        sandbox_name: What the sandbox is called in the task, where there are several and it is none of ours.
+
+    Sandboxes of ours and this machine are served directly. In all others it is Inspect's own bridge that is opened: it
+    asks for no key, and takes up to two seconds for each request.
 
     A limit of Inspect's, a filter that fails, a host tool that is broken and a failure of the model that no provider
     told of end the sample: the block is cancelled, and raises it. Raises `ValidationError` for tools that cannot be
@@ -78,7 +86,12 @@ async def agent_bridge(
         forward_generation_config=forward_generation_config,
         approval=approval,
     )
-    async with _served(state, models, host, settings, await _listener(sandbox), unix_socket) as bridge:
+    if sandbox is not None and not _is_reachable(sandbox):
+        names = {"model": model, "model_aliases": dict(model_aliases or {})}
+        opened = wrapped(state, sandbox, sandbox_name, host, settings, **names)
+    else:
+        opened = _served(state, models, host, settings, await _listener(sandbox), unix_socket)
+    async with opened as bridge:
         with anyio.CancelScope() as block:
             bridge.on_failure = block.cancel
             try:
@@ -114,6 +127,11 @@ async def _served(
         with anyio.CancelScope(shield=True):
             await service.close()
             await http.stop()
+
+
+def _is_reachable(sandbox: SandboxEnvironment) -> bool:
+    inner = sandbox.as_type(SandboxEnvironment)
+    return own(sandbox) is not None or type(inner).__name__ == _LOCAL
 
 
 async def _listener(sandbox: SandboxEnvironment | None) -> socket.socket | None:
