@@ -115,6 +115,7 @@ engines = Registry(
     "start_session",
     UnknownEngineError,
     {
+        "acp": "computeragent.engines.acp:AcpEngine",
         "claude-agent-sdk": "computeragent.engines.claude_agent_sdk:ClaudeAgentEngine",
         "computer-use": "computeragent.engines.computer_use:ComputerUseEngine",
         "scripted": "computeragent.engines.scripted:ScriptedEngine",

@@ -1,0 +1,192 @@
+"""What goes wrong with an agent's program, and that nothing of it outlives its run."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from computeragent.engines.acp.process import RUN_MARK
+from computeragent.processes import marks
+from computeragent.testing.conformance.probe import Probe
+from computeragent.wire.events import CaSessionEnded, SdkMessage
+from computeragent.wire.requests import UserInput
+
+from .agents import KEY, as_row, session_of, write_plan
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def probe(tmp_path: Path) -> Probe:
+    return Probe(None, tmp_path)  # type: ignore[arg-type]
+
+
+async def ended(probe: Probe, tmp_path: Path, plan: Path, **more: Any) -> CaSessionEnded:
+    async with session_of(tmp_path, plan, **more) as session:
+        end = await probe.until(session, "ca_session_ended")
+    assert isinstance(end, CaSessionEnded)
+    return end
+
+
+def left_over(before: dict[int, str]) -> dict[int, str]:
+    return {pid: mark for pid, mark in marks(RUN_MARK).items() if pid not in before}
+
+
+async def test_a_program_that_is_not_there(tmp_path: Path, probe: Probe) -> None:
+    end = await ended(probe, tmp_path, write_plan(tmp_path), options={"command": ["no-such-agent"]})
+    assert end.error_code == "ENGINE_UNAVAILABLE"
+    assert "'no-such-agent' is not an executable file" in str(end.error_message)
+
+
+async def test_a_program_that_does_not_answer_is_named_within_the_limit(tmp_path: Path, probe: Probe) -> None:
+    plan = write_plan(tmp_path, faults={"mute": ["initialize"]})
+    end = await ended(probe, tmp_path, plan, options={"start_timeout": 0.5})
+    assert end.error_code == "ENGINE_UNAVAILABLE"
+    assert "did not answer initialize within 0.5 s" in str(end.error_message)
+    assert "stand-in is up" in str(end.error_message)
+    assert "start_timeout" in str(end.error_hint)
+
+
+async def test_a_program_that_speaks_something_else(tmp_path: Path, probe: Probe) -> None:
+    options = {"command": ["cat"], "start_timeout": 0.5}  # it sends our own request back
+    end = await ended(probe, tmp_path, write_plan(tmp_path), options=options)
+    assert end.error_code in {"ENGINE_UNAVAILABLE", "ENGINE_FAILED"}
+
+
+async def test_a_program_that_ends_at_once(tmp_path: Path, probe: Probe) -> None:
+    end = await ended(probe, tmp_path, write_plan(tmp_path), options={"command": ["false"]})
+    assert end.error_code == "ENGINE_UNAVAILABLE"
+    assert "exited with status 1" in str(end.error_message)
+
+
+@pytest.mark.parametrize("method", ["initialize", "session/new"])
+async def test_a_program_that_dies_on_the_way_is_quoted_without_its_secrets(
+    tmp_path: Path, probe: Probe, method: str
+) -> None:
+    end = await ended(probe, tmp_path, write_plan(tmp_path, faults={"die": [method]}))
+    assert end.error_code == "ENGINE_UNAVAILABLE"
+    assert f"cannot {method}: the key *** is of no use" in str(end.error_message)
+    assert KEY not in str(end)
+
+
+async def test_an_agent_that_wants_a_login_says_so(tmp_path: Path, probe: Probe) -> None:
+    refusal = {"session/new": {"code": -32000, "message": "Authentication required"}}
+    end = await ended(probe, tmp_path, write_plan(tmp_path, faults={"refuse": refusal}))
+    assert end.error_code == "ENGINE_UNAVAILABLE"
+    assert "logged in" in str(end.error_message)
+
+
+async def test_another_version_of_the_protocol(tmp_path: Path, probe: Probe) -> None:
+    end = await ended(probe, tmp_path, write_plan(tmp_path, version=9))
+    assert "version 9 of the Agent Client Protocol" in str(end.error_message)
+
+
+async def test_an_end_in_the_middle_of_a_turn_tells_status_and_last_words(tmp_path: Path, probe: Probe) -> None:
+    plan = write_plan(tmp_path, [{"say": "So far"}, {"die": f"fatal: out of memory with {KEY}"}])
+    async with session_of(tmp_path, plan) as session:
+        events = await probe.turn(session, "go on")
+    end = events[-1]
+    assert isinstance(end, CaSessionEnded)
+    assert (end.reason, end.error_code) == ("error", "ENGINE_FAILED")
+    assert "exited with status 3" in str(end.error_message)
+    assert "fatal: out of memory with ***" in str(end.error_message)
+    assert "So far" in str([event.payload for event in events if isinstance(event, SdkMessage)])
+
+
+async def test_last_words_are_bounded(tmp_path: Path, probe: Probe) -> None:
+    plan = write_plan(tmp_path, [{"die": "x" * 400_000 + "the end"}])
+    async with session_of(tmp_path, plan) as session:
+        end = (await probe.turn(session, "go on"))[-1]
+    assert isinstance(end, CaSessionEnded)
+    assert str(end.error_message).endswith("the end")
+    assert len(str(end.error_message)) < 9_000
+
+
+async def test_children_that_left_the_group_end_with_the_run(tmp_path: Path, probe: Probe) -> None:
+    before = marks(RUN_MARK)
+    plan = write_plan(tmp_path, [{"child": 1}, {"say": "It runs."}])
+    async with session_of(tmp_path, plan) as session:
+        await probe.turn(session, "go on")
+        assert len(left_over(before)) == 2
+    assert left_over(before) == {}
+
+
+async def test_an_agent_that_does_not_leave_is_ended(tmp_path: Path, probe: Probe) -> None:
+    before = marks(RUN_MARK)
+    plan = write_plan(tmp_path, [{"say": "I stay."}], faults={"stays": True})
+    async with session_of(tmp_path, plan) as session:
+        await probe.turn(session, "go on")
+    assert left_over(before) == {}
+
+
+async def test_a_cancelled_run_ends_an_agent_that_is_deaf(tmp_path: Path, probe: Probe) -> None:
+    before = marks(RUN_MARK)
+    plan = write_plan(tmp_path, [{"say": "Deaf."}, {"deaf": 600}])
+    async with session_of(tmp_path, plan) as session:
+        stream = session.events()
+        await session.send(UserInput(content="go on"))
+        await probe.until(session, "sdk_message")
+        await session.cancel()
+        end = [recorded async for recorded in stream][-1].event
+    assert isinstance(end, CaSessionEnded)
+    assert end.reason == "cancelled"
+    assert left_over(before) == {}
+
+
+async def test_a_run_that_is_cancelled_while_the_agent_gets_ready(tmp_path: Path) -> None:
+    before = marks(RUN_MARK)
+    plan = write_plan(tmp_path, faults={"mute": ["session/new"]})
+    async with session_of(tmp_path, plan) as session:
+        while not left_over(before):
+            await asyncio.sleep(0.01)
+        await session.cancel()
+        assert session.ended is not None
+        assert session.ended.reason == "cancelled"
+    assert left_over(before) == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        ({}, "VALIDATION", "cli or command"),
+        ({"cli": "gemini_cli", "command": ["x"]}, "VALIDATION", "cli or command"),
+        ({"cli": "gemni_cli"}, "UNKNOWN_CLI", "gemni_cli"),
+        ({"cli": "mini_swe_agent"}, "VALIDATION", "does not speak the Agent Client Protocol"),
+        ({"cli": "pi", "permission_mode": "yolo"}, "VALIDATION", "permission_mode"),
+        ({"comand": ["x"]}, "UNKNOWN_OPTION", "comand"),
+        ({"command": []}, "VALIDATION", "command is empty"),
+        ({"command": ["x"], "mcp_servers": {"a": {}}}, "VALIDATION", "a command or a url"),
+        ({"command": ["x"], "start_timeout": 0}, "VALIDATION", "start_timeout"),
+    ],
+)
+async def test_options_that_are_none(
+    tmp_path: Path, probe: Probe, options: dict[str, Any], code: str, said: str
+) -> None:
+    from computeragent.engines.acp import AcpEngine
+    from computeragent.harness import LocalHarness
+    from computeragent.protocol_types import LocalSource, SessionRequest
+
+    harness = LocalHarness()
+    request = SessionRequest(source=LocalSource(path=str(tmp_path)), engine=AcpEngine(), options=options)
+    session = await harness.open(request)
+    end = await probe.until(session, "ca_session_ended")
+    await harness.close()
+    assert isinstance(end, CaSessionEnded)
+    assert end.error_code == code
+    assert said in str(end.error_message)
+
+
+async def test_without_a_key_the_variable_is_named(
+    tmp_path: Path, probe: Probe, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    as_row(monkeypatch, tmp_path_factory.mktemp("bin"))
+    for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    end = await ended(
+        probe, tmp_path, write_plan(tmp_path), options={"cli": "stand_in"}, envs={"ANTHROPIC_API_KEY": ""}
+    )
+    assert end.error_code == "ENGINE_UNAVAILABLE"
+    assert "ANTHROPIC_API_KEY" in str(end.error_message)
