@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """A stand-in of an agent program that speaks the Agent Client Protocol over stdio, as gemini or opencode do.
 
-It does what a plan says, a JSON file that PLAN names: a list of turns, each a list of moves, chosen by the number at the
-end of the user's first line, or played one after another. Everything else is the protocol as the real agents speak it:
-permission before a call, updates, cancellation, sessions that are loaded again from a folder (HOME).
+It does what a plan says, a JSON file that PLAN names: a list of turns, each a list of moves, chosen by the number in
+the message, or played one after another. Everything else is the protocol as the real agents speak it: permission
+before a call, updates, cancellation, sessions that are loaded again from a folder (HOME).
 """
 
 import json
@@ -22,8 +22,7 @@ lock = threading.Lock()
 answers = {}
 cancelled = threading.Event()
 played = [0]
-cwd = [os.getcwd()]
-loud = threading.Event()
+cwd = [str(Path.cwd())]
 
 
 def send(message):

@@ -1,4 +1,4 @@
-"""The engine holds what every engine promises. Its agent is the stand-in, which does what each invariant's plan says."""
+"""The engine holds what every engine promises. Its agent is the stand-in, which does what each plan says."""
 
 from __future__ import annotations
 

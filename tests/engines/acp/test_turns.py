@@ -1,4 +1,4 @@
-"""What a run of the engine tells: text, thoughts, plans, calls, money; interrupts, memory, and what it is set up with."""
+"""What a run of the engine tells: text, thoughts, plans, calls, money; and interrupts, memory, set-up."""
 
 from __future__ import annotations
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from importlib import metadata
 from typing import TYPE_CHECKING, Any, cast
 
-from computeragent._version import __version__
 from computeragent.errors import EngineError, EngineUnavailableError
 from computeragent.logs import Logger
 
@@ -210,7 +210,7 @@ async def initialize(connection: ClientSideConnection) -> InitializeResponse:
     answer = await connection.initialize(
         PROTOCOL_VERSION,
         client_capabilities=ClientCapabilities(fs=nothing, terminal=False),
-        client_info=Implementation(name="computeragent", version=__version__),
+        client_info=Implementation(name="computeragent", version=metadata.version("computer-agent-py")),
     )
     if answer.protocol_version != PROTOCOL_VERSION:
         raise EngineUnavailableError(

@@ -206,7 +206,7 @@ def _access(ctx: EngineContext, options: Options, row: Cli) -> tuple[Provider, K
     names = " or ".join(key.variable for key in provider.keys)
     raise EngineUnavailableError(
         f"no key for {row.title}'s model: {names} is not set",
-        hint=f"Set it, or pass it in envs=; where {row.program} has a login of its own, name its command instead of cli.",
+        hint="Set it, or pass it in envs=; for one with a login of its own name the command.",
     )
 
 
