@@ -25,7 +25,7 @@ from computeragent.protocol_types import (
     ToolCallback,
 )
 from computeragent.swe.agents.options import attempts_of, bridged_tools_of
-from computeragent.swe.sessions.memory import SampleMemory
+from computeragent.swe.sessions.memory import memory_of
 from computeragent.swe.sessions.model import ModelChoice
 from computeragent.swe.sessions.run import Plan, run
 from computeragent.telemetry.redaction import Redactor, credentials_in
@@ -198,12 +198,11 @@ def computeragent_agent(
         sandbox=sandbox,
         cwd=cwd,
     )
-    memories: dict[int, SampleMemory] = {}
+    itself = object()
 
     async def execute(state: AgentState) -> AgentState:
-        memory = SampleMemory.of_sample(memories)
         try:
-            return await run(plan, state, memory)
+            return await run(plan, state, memory_of(itself))
         except TimeoutError as error:  # Inspect takes one for the end of its own time limit, and the sample for done
             raise EngineError(f"the agent's run timed out: {error}") from error
 

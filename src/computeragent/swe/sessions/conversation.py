@@ -39,10 +39,12 @@ _STOPS: Mapping[str, StopReason] = {
 class Conversation:
     """Adds what a run's events say to the messages of `state`, and makes its output.
 
-    Messages of sub-agents are left out. A message limit of Inspect's is raised by the list of messages itself.
+    Messages of sub-agents are left out. A message limit of Inspect's is raised by the list of messages itself. `priced`
+    says whether the engine's cost means something: it does not where another model answers than the engine believes.
     """
 
-    def __init__(self, state: AgentState) -> None:
+    def __init__(self, state: AgentState, *, priced: bool) -> None:
+        self.priced = priced
         self.usage = UsageRollup()
         self.denied: dict[str, str] = {}
         self.turns = 0
@@ -74,7 +76,18 @@ class Conversation:
         self.state.output = ModelOutput(
             model=self._model,
             choices=[ChatCompletionChoice(message=last, stop_reason=self._stop)],
-            usage=usage_of(self.usage),
+            usage=self._usage(),
+        )
+
+    def _usage(self) -> ModelUsage:
+        usage = self.usage
+        return ModelUsage(
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            total_tokens=usage.total_tokens,
+            input_tokens_cache_write=usage.cache_creation_input_tokens or None,
+            input_tokens_cache_read=usage.cache_read_input_tokens or None,
+            total_cost=usage.cost_usd if self.priced else None,
         )
 
     # ── Messages in the shape of Anthropic's, which all engines have ──
@@ -142,18 +155,6 @@ class Conversation:
         if isinstance(said, str) and said.strip() and (self._last is None or not self._last.text.strip()):
             self._last = ChatMessageAssistant(content=said, model=self._model or None)
             self.state.messages.append(self._last)
-
-
-def usage_of(usage: UsageRollup) -> ModelUsage:
-    """Our counts in Inspect's words."""
-    return ModelUsage(
-        input_tokens=usage.input_tokens,
-        output_tokens=usage.output_tokens,
-        total_tokens=usage.total_tokens,
-        input_tokens_cache_write=usage.cache_creation_input_tokens or None,
-        input_tokens_cache_read=usage.cache_read_input_tokens or None,
-        total_cost=usage.cost_usd,
-    )
 
 
 def _blocks(message: Json) -> list[Json]:

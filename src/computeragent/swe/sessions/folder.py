@@ -25,6 +25,13 @@ from computeragent.swe.agents.launching import is_local, unwrapped
 CAPS = Caps(files=100_000, bytes=1024**3)
 """The most that is carried in and out of a sandbox."""
 _PUTTING_BACK = 60.0
+# The archive has no entry of the folder itself, and a file of several names is there several times, as `unpack` wants.
+_PACK = """
+cd -- "$1" || exit 1
+several=--hard-dereference
+tar "$several" -cf /dev/null -T /dev/null 2>/dev/null || several=
+tar -czf "$2" -T /dev/null && find . -mindepth 1 -maxdepth 1 ! -name .git -exec tar $several -czf "$2" {} +
+"""
 
 
 @asynccontextmanager
@@ -142,11 +149,7 @@ async def _place(sandbox: SandboxEnvironment, cwd: str | None) -> str:
 async def _fetch(sandbox: SandboxEnvironment, there: str, folder: Path, archive: Path) -> None:
     remote = _name()
     try:
-        _check(
-            await sandbox.exec(
-                ["tar", "--exclude-vcs", "--hard-dereference", "-C", there, "-czf", remote, "."], timeout=300
-            )
-        )
+        _check(await sandbox.exec(["/bin/sh", "-c", _PACK, "sh", there, remote], timeout=300))
         packed = await sandbox.read_file(remote, text=False)
         await asyncio.to_thread(archive.write_bytes, packed)
         await asyncio.to_thread(unpack, archive, folder, CAPS)

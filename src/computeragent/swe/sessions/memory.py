@@ -18,6 +18,8 @@ from computeragent.ids import new_id
 from computeragent.settings import home
 from computeragent.stores.memory import MemorySessionStore
 
+_KEPT = "__computeragent__"
+
 
 class ComputerAgentRun(StoreModel):
     """What a `computeragent_agent` did in a sample: ``store_as(ComputerAgentRun)`` in a scorer.
@@ -46,18 +48,22 @@ class SampleMemory:
     filled: bool = False
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    @staticmethod
-    def of_sample(known: dict[int, SampleMemory]) -> SampleMemory:
-        """The memory of the sample that runs now; `known` are those of one agent, by sample."""
-        sample = store()
-        if id(sample) not in known:
-            root = Path(tempfile.mkdtemp(prefix="computeragent-"))
-            memory = known[id(sample)] = SampleMemory(new_id("session"), root)
-            finalize(sample, _forget, known, id(sample), root, home("work") / memory.session_id)
-        return known[id(sample)]
+
+def memory_of(agent: object) -> SampleMemory:
+    """The memory of an agent, by whatever stands for it, in the sample that runs now."""
+    sample = store()
+    known: dict[object, SampleMemory] | None = getattr(sample, _KEPT, None)
+    if known is None:
+        # With the store itself, not with the agent: tasks of a session hold on to the store of the sample they ran in.
+        known = {}
+        setattr(sample, _KEPT, known)
+    if agent not in known:
+        root = Path(tempfile.mkdtemp(prefix="computeragent-"))
+        known[agent] = SampleMemory(new_id("session"), root)
+        finalize(sample, _forget, root, home("work") / known[agent].session_id)
+    return known[agent]
 
 
-def _forget(known: dict[int, SampleMemory], key: int, *folders: Path) -> None:
-    known.pop(key, None)
+def _forget(*folders: Path) -> None:
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)

@@ -52,7 +52,7 @@ class Plan:
 
 async def run(plan: Plan, state: AgentState, memory: SampleMemory) -> AgentState:
     """Run the agent on what the conversation asks for. Whatever is raised, `state` has what there was."""
-    told = Conversation(state)
+    told = Conversation(state, priced=not plan.wired)
     message = _message(plan, state, first=not memory.filled)
     where = _sandbox(plan.sandbox)
     async with memory.lock, AsyncExitStack() as stack:
@@ -271,7 +271,7 @@ def _record(plan: Plan, memory: SampleMemory, told: Conversation) -> None:
     record.turns += told.turns
     record.input_tokens += told.usage.input_tokens
     record.output_tokens += told.usage.output_tokens
-    if told.usage.cost_usd is not None:
+    if told.usage.cost_usd is not None and told.priced:
         record.cost_usd = (record.cost_usd or 0.0) + told.usage.cost_usd
 
 
