@@ -15,7 +15,6 @@ from inspect_ai.util import SandboxUserUnsupportedError, sandboxenv
 
 from computeragent.artifacts.cache import root as programs
 from computeragent.substrates.bwrap import BwrapSubstrate, find_bwrap, wrapping
-from computeragent.substrates.cgroups import Limits
 from computeragent.substrates.cgroups import make as make_group
 from computeragent.substrates.mounts import HOME, UID, Mount
 from computeragent.swe.sandboxes.boot import boot
@@ -34,7 +33,7 @@ class BwrapSandbox(SupervisedSandbox):
         """A running sandbox. Raises `SubstrateError` where none can be made, `ValidationError` for a bad `bind`."""
         substrate = BwrapSubstrate(bind=config.bind, network=config.network)
         program = await asyncio.to_thread(find_bwrap)
-        group = await asyncio.to_thread(make_group, Limits(memory=config.memory, pids=config.pids))
+        group = await asyncio.to_thread(make_group, config.limits())
         wrap = wrapping(program, _arguments(substrate), group, interfaces=True)
         command = [*wrap.prefix, "--", sys.executable, "-I", "-S", str(INSIDE / "supervisor.py")]
         try:
@@ -52,5 +51,5 @@ class BwrapSandbox(SupervisedSandbox):
 
 
 def _arguments(substrate: BwrapSubstrate) -> list[str]:
-    cache = Mount(os.path.realpath(programs()), str(programs()), writable=False)
-    return [*substrate.arguments([cache]), "--tmpfs", CWD, "--as-pid-1", "--chdir", CWD]
+    shown = [Mount(os.path.realpath(path), str(path), writable=False) for path in (programs(), INSIDE)]
+    return [*substrate.arguments(shown), "--tmpfs", CWD, "--as-pid-1", "--chdir", CWD]

@@ -107,7 +107,9 @@ class Command:
             amount = self._amount
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._drained.wait(), _QUIET)
-            if self._amount == amount:
+            if self._paused:
+                end = self._loop.time() + _PATIENCE  # what is printed waits for its reader
+            elif self._amount == amount:
                 break
         assert self.exit_code is not None
         return self.exit_code

@@ -22,7 +22,6 @@ from computeragent.errors import SubstrateError
 from computeragent.settings import home as state
 from computeragent.substrates import seccomp
 from computeragent.substrates.bwrap import memory_file
-from computeragent.substrates.cgroups import Limits
 from computeragent.substrates.cgroups import make as make_group
 from computeragent.substrates.mounts import PROC_HIDDEN, PROC_READ_ONLY, SYSTEM, apart, interpreter_paths, mount
 from computeragent.swe.sandboxes.boot import boot
@@ -32,7 +31,7 @@ from computeragent.swe.sandboxes.types import SandboxConfig
 _HIDDEN = ("/tmp", "/var/tmp", "/run", "/home", "/root", "/media")  # noqa: S108 - shown empty
 _PROC_READ_ONLY = (*PROC_READ_ONLY, "bus", "irq", "sysrq-trigger")
 # chown, dac_override, fowner, fsetid, kill, setgid, setuid, setpcap, net_bind_service, sys_chroot, audit_write, setfcap:
-# what installing packages and changing users needs. No devices, mounts, modules or raw sockets.
+# what installing packages and changing users needs.
 _CAPABILITIES = (0, 1, 3, 4, 5, 6, 7, 8, 10, 18, 29, 31)
 _PASSED = ("LANG", "LC_ALL", "LC_CTYPE", "TZ", "TERM")
 
@@ -51,7 +50,7 @@ class NamespaceSandbox(SupervisedSandbox):
             )
         home = pwd.getpwuid(0).pw_dir
         plan = _plan(config, home)
-        group = await asyncio.to_thread(make_group, Limits(memory=config.memory, pids=config.pids))
+        group = await asyncio.to_thread(make_group, config.limits())
         descriptors: list[int] = []
         try:
             filter_ = seccomp.filter_descriptor(interfaces=True)

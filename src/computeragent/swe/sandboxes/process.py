@@ -25,7 +25,7 @@ class SandboxProcess(ExecRemoteProcess):
         self._decoders = {name: codecs.getincrementaldecoder("utf-8")("replace") for name in ("stdout", "stderr")}
         self._events: deque[ExecStdout | ExecStderr] = deque()
         self._waiting = 0
-        self._iterated = self._told = self._was_killed = False
+        self._iterated = self._read = self._told = self._was_killed = False
         self._news = asyncio.Event()
         command.read(self._take)
         self._feeding = asyncio.ensure_future(self._feed(first_input))
@@ -45,6 +45,7 @@ class SandboxProcess(ExecRemoteProcess):
 
     async def __anext__(self) -> ExecOutput:
         """The next output, then its end. A caller that is cancelled ends the process."""
+        self._read = True
         try:
             while True:
                 if self._events:
@@ -120,7 +121,7 @@ class SandboxProcess(ExecRemoteProcess):
         self._events.append(ExecStdout(text) if stream == "stdout" else ExecStderr(text))
         self._waiting += len(text)
         if self._waiting > KEPT:
-            if self._iterated:
+            if self._read:
                 self._command.pause()
             else:
                 while self._waiting > KEPT:

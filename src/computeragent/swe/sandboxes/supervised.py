@@ -206,7 +206,7 @@ class SupervisedSandbox(OwnSandbox):
                 raise
             return ExecResult(False, _NOT_FOUND, "", f"{cmd[0]}: command not found\n")
         except OSError as error:
-            if error.errno != errno.E2BIG:
+            if error.errno not in (errno.E2BIG, errno.EAGAIN, errno.ENOMEM):
                 raise
             return ExecResult(False, _NOT_STARTED, "", f"{cmd[0]}: {error.strerror}\n")
         self._commands = {each for each in self._commands if not each.closed} | {command}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from abc import abstractmethod
 from typing import Any, Literal
 
 from inspect_ai.util import SandboxEnvironment
 from pydantic import BaseModel, ConfigDict
+
+from computeragent.substrates.cgroups import Limits
 
 
 class SandboxConfig(BaseModel, frozen=True):
@@ -19,7 +22,7 @@ class SandboxConfig(BaseModel, frozen=True):
         bind: Folders of the host to show: a path, read-only at the same place, or
             ``{"source", "target", "writable"}``.
         memory: Bytes that all processes may use together, files in memory included; None for no limit.
-        pids: Processes and threads; None for no limit.
+        pids: Processes and threads; None for no limit. The default holds where this user can make control groups.
         hide: Further folders to show empty. For ``namespace``, which shows the machine; its homes, temporary folders
             and the folder that the evaluation is run from are hidden anyway, but for what `bind` shows.
 
@@ -32,6 +35,11 @@ class SandboxConfig(BaseModel, frozen=True):
     memory: int | None = None
     pids: int | None = 4096
     hide: tuple[str, ...] = ()
+
+    def limits(self) -> Limits:
+        """The limits to set: those asked for, and the default one where it can be."""
+        wanted = "pids" in self.model_fields_set or os.geteuid() == 0
+        return Limits(memory=self.memory, pids=self.pids if wanted else None)
 
 
 class OwnSandbox(SandboxEnvironment):

@@ -95,12 +95,7 @@ def main(control: int) -> None:
 
 def _answer(wire: Wire, message: dict[str, Any], descriptors: list[int], libc: ctypes.CDLL) -> None:
     if message["do"] == "spawn":
-        if os.fork() == 0:
-            try:
-                wire.close()
-                _Warden(message, descriptors, libc).run()
-            finally:
-                os._exit(0)
+        _spawn(wire, message, descriptors, libc)
         return
     try:
         if message["do"] == "listen":
@@ -110,13 +105,31 @@ def _answer(wire: Wire, message: dict[str, Any], descriptors: list[int], libc: c
                 wire.send({"fds": 1}, [listener.fileno()])
             return
         opened = _open(message)
-    except OSError as error:
-        wire.send({"errno": error.errno or errno.EIO, "text": error.strerror or str(error)})
+    except (OSError, ValueError) as error:  # a name with a NUL, or of no encoding, is a `ValueError`
+        number = getattr(error, "errno", None) or errno.EINVAL
+        wire.send({"errno": number, "text": os.strerror(number)})
         return
     try:
         wire.send({"fds": 1}, [opened])
     finally:
         os.close(opened)
+
+
+def _spawn(wire: Wire, message: dict[str, Any], descriptors: list[int], libc: ctypes.CDLL) -> None:
+    try:
+        child = os.fork()
+    except OSError as error:  # too many processes
+        told = {"errno": error.errno, "text": error.strerror, "about": str(message["argv"][0])}
+        with socket.socket(fileno=os.dup(descriptors[0])) as host, suppress(OSError):
+            host.sendall(json.dumps(told).encode() + b"\n")
+        return
+    if child:
+        return
+    try:
+        wire.close()
+        _Warden(message, descriptors, libc).run()
+    finally:
+        os._exit(0)
 
 
 def _open(message: dict[str, Any]) -> int:
