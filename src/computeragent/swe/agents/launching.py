@@ -10,6 +10,7 @@ import codecs
 import os
 import signal
 import uuid
+from asyncio.subprocess import SubprocessStreamProtocol
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -152,8 +153,9 @@ async def _allowed(inner: SandboxEnvironment, user: str | None) -> None:
 class LocalProcess:
     """A program on this machine, in a session of its own."""
 
-    def __init__(self, process: asyncio.subprocess.Process, mark: str) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, pipes: asyncio.SubprocessTransport, mark: str) -> None:
         self._process = process
+        self._pipes = pipes
         self._mark = mark
         self._events: asyncio.Queue[ExecOutput | None] = asyncio.Queue(256)
         self._readers = [
@@ -168,8 +170,10 @@ class LocalProcess:
         """Start it with the variables of `PASSED` and `env`. Raises `CliFailedError` when it does not start."""
         mark = uuid.uuid4().hex
         passed = {name: os.environ[name] for name in PASSED if name in os.environ}
+        loop = asyncio.get_running_loop()
         try:
-            process = await asyncio.create_subprocess_exec(
+            pipes, protocol = await loop.subprocess_exec(
+                lambda: SubprocessStreamProtocol(limit=_CHUNK, loop=loop),
                 *command,
                 cwd=cwd,
                 env={"PATH": os.defpath, **passed, **env, MARK: mark},
@@ -182,7 +186,7 @@ class LocalProcess:
             raise CliFailedError(
                 f"{command[0]} does not start: {error.strerror}", hint="Look whether the program and the folder exist."
             ) from error
-        return cls(process, mark)
+        return cls(asyncio.subprocess.Process(pipes, protocol, loop), pipes, mark)
 
     @property
     def pid(self) -> int:
@@ -225,14 +229,15 @@ class LocalProcess:
         if self._ended:
             return
         self._ended = True
+        self._waiter.cancel()
         self._kill_group()
-        await self._process.wait()
+        await self._exit()
         # What left the group: programs that a shell tool of an agent has put in the background.
         await asyncio.to_thread(kill_marked, MARK, self._mark)
-        self._waiter.cancel()
         for task in self._readers:
             task.cancel()
         await asyncio.gather(self._waiter, *self._readers, return_exceptions=True)
+        self._pipes.close()
         while self._events.full():
             self._events.get_nowait()
         self._events.put_nowait(None)
@@ -241,8 +246,22 @@ class LocalProcess:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
+    async def _exit(self) -> int:
+        # Not `wait`: that waits for whoever in the background has the outputs open, too.
+        with suppress(ProcessLookupError):
+            fd, exited = os.pidfd_open(self._process.pid), asyncio.Event()
+            asyncio.get_running_loop().add_reader(fd, exited.set)
+            try:
+                await exited.wait()
+            finally:
+                asyncio.get_running_loop().remove_reader(fd)
+                os.close(fd)
+        while self._process.returncode is None:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.005)  # asyncio collects it
+        return self._process.returncode
+
     async def _wait(self) -> None:
-        status = await self._process.wait()
+        status = await self._exit()
         unread = set(self._readers)
         while unread:
             _, unread = await asyncio.wait(unread, timeout=_DRAIN)
@@ -250,6 +269,7 @@ class LocalProcess:
                 break
         for task in unread:
             task.cancel()
+        self._pipes.close()
         await self._events.put(ExecCompleted(exit_code=status))
         await self._events.put(None)
 

@@ -19,7 +19,14 @@ from computeragent.errors import ValidationError
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 _VERSION = re.compile(r"auto|sandbox|stable|latest|\d[A-Za-z0-9._+-]{0,127}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
+
+
+def _none() -> Mapping[str, str]:
+    return MappingProxyType({})
+
+
+def _nobody() -> Mapping[str, str | Model]:
+    return MappingProxyType({})
 
 
 class CentaurOptions(NamedTuple):
@@ -43,8 +50,8 @@ class Identity:
     """Which model an agent believes to talk to: its name, the agent's settings for it, and whom such names mean."""
 
     model: str
-    options: Mapping[str, str] = NO_OPTIONS
-    aliases: Mapping[str, str | Model] = field(default_factory=lambda: MappingProxyType[str, "str | Model"]({}))
+    options: Mapping[str, str] = field(default_factory=_none)
+    aliases: Mapping[str, str | Model] = field(default_factory=_nobody)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,13 +69,13 @@ class Settings:
     centaur: CentaurOptions | None = None
     attempts: AgentAttempts = field(default_factory=AgentAttempts)
     model: str | None = None
-    model_aliases: Mapping[str, str | Model] = field(default_factory=lambda: MappingProxyType[str, "str | Model"]({}))
+    model_aliases: Mapping[str, str | Model] = field(default_factory=_nobody)
     filter: GenerateFilter | None = None
     retry_refusals: int | None = None
     retry_uncaught_errors: int = 0
     compaction: CompactionStrategy | None = None
     cwd: str | None = None
-    env: Mapping[str, str] = NO_OPTIONS
+    env: Mapping[str, str] = field(default_factory=_none)
     user: str | None = None
     sandbox: str | None = None
     version: str = "auto"
