@@ -103,23 +103,23 @@ async def test_tools_of_a_desktop_and_what_a_click_does() -> None:
         assert "oracle" in said(await session.call_tool("windows", {}))
 
 
-@pytest.mark.parametrize(
-    ("tool", "arguments", "wrong"),
-    [
-        ("click", {"x": 5_000, "y": 1}, "outside the screen"),
-        ("click", {"x": "left"}, "no action"),
-        ("key", {"keys": "hyper+nothing"}, "no key"),
-        ("key", {}, "not its arguments"),
-        ("type", {"text": "x", "extra": 1}, "no action"),
-        ("run_command", {"command": "true"}, "no tool"),
-        ("run_task", {"task": "x"}, "no model"),
-    ],
-)
-async def test_what_is_wrong_is_told_and_the_session_goes_on(tool: str, arguments: dict[str, Any], wrong: str) -> None:
+WRONG: list[tuple[str, dict[str, Any], str]] = [
+    ("click", {"x": 5_000, "y": 1}, "outside the screen"),
+    ("click", {"x": "left"}, "no action"),
+    ("key", {"keys": "hyper+nothing"}, "no key"),
+    ("key", {}, "not its arguments"),
+    ("type", {"text": "x", "extra": 1}, "no action"),
+    ("run_command", {"command": "true"}, "no tool"),
+    ("run_task", {"task": "x"}, "no model"),
+]
+
+
+async def test_what_is_wrong_is_told_and_the_session_goes_on() -> None:
     async with desk("--size", "400x300") as session:
-        answer = await session.call_tool(tool, arguments)
-        assert (answer.is_error, wrong in said(answer)) == (True, True), said(answer)
-        assert picture(await session.call_tool("screenshot", {})) == (400, 300)
+        for tool, arguments, wrong in WRONG:
+            answer = await session.call_tool(tool, arguments)
+            assert (answer.is_error, wrong in said(answer)) == (True, True), (tool, said(answer))
+            assert picture(await session.call_tool("screenshot", {})) == (400, 300)
 
 
 async def test_shell_and_files_where_they_are_allowed() -> None:

@@ -66,8 +66,8 @@ Scenario = Callable[[Surface, sdk.ClaudeAgentOptions], AsyncIterator[Any]]
 
 @asynccontextmanager
 async def prepared(workdir: Path, tmp_path: Path, **given: Any) -> AsyncIterator[sdk.ClaudeAgentOptions]:
-    (tmp_path / "home").mkdir(exist_ok=True)
-    (tmp_path / "config").mkdir(exist_ok=True)
+    for name in ("home", "config"):
+        (tmp_path / name).mkdir(parents=True, exist_ok=True)
     with ModelSimulator.start_in_thread(parse_script(SCRIPT.replace("WORK", str(workdir)))) as sim:
         env = sim.claude_environment(tmp_path / "config") | {"HOME": str(tmp_path / "home")}
         yield sdk.ClaudeAgentOptions(cwd=workdir, allowed_tools=["Bash"], env=env, **given)
@@ -137,9 +137,10 @@ async def broken_off(surface: Surface, options: Any, lines: list[str]) -> None:
 
 
 async def cancelled(surface: Surface, options: Any, lines: list[str]) -> None:
-    with anyio.move_on_after(4) as scope:
+    with anyio.CancelScope() as scope:
         async for message in surface.query(prompt="think about it", options=options):
             lines.append(outline(message))
+            scope.cancel()  # the model thinks for half a minute
     lines.append(f"cancelled {scope.cancelled_caught}")
 
 
@@ -196,11 +197,16 @@ EXPECTED = {
 async def test_a_caller_sees_what_upstream_shows_and_it_is_told_with_one_end(
     scenario: Any, workdir: Path, tmp_path: Path, sink: Listener
 ) -> None:
-    async with prepared(workdir, tmp_path) as options:
-        theirs = await seen(scenario, sdk, options)
-    async with prepared(workdir, tmp_path) as options:
-        ours = await seen(scenario, computeragent, options)
-    assert ours == theirs
+    lines: dict[str, list[str]] = {}
+
+    async def watch(name: str, surface: Surface) -> None:
+        async with prepared(workdir, tmp_path / name) as options:
+            lines[name] = await seen(scenario, surface, options)
+
+    async with anyio.create_task_group() as both:
+        both.start_soon(watch, "theirs", sdk)
+        both.start_soon(watch, "ours", computeragent)
+    assert lines["ours"] == lines["theirs"]
     assert await computeragent.get_pipeline().flush(10)
     assert sink.kinds.count("session_started") == 1
     ended = sink.one("session_ended").payload

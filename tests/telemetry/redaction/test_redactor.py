@@ -434,15 +434,12 @@ HOSTILE = {
 def test_time_grows_in_line_with_the_text(redactor, name):
     def taken(size):
         text = HOSTILE[name] * (size // 400)
-        best = 1e9
-        for _ in range(3):
-            started = time.perf_counter()
-            redactor.find(text)
-            best = min(best, time.perf_counter() - started)
-        return best
+        started = time.perf_counter()
+        redactor.find(text)
+        return time.perf_counter() - started
 
-    small, large = taken(150_000), taken(600_000)
-    assert large <= 4 * small * 3 + 0.05
+    small = min(taken(100_000) for _ in range(3))
+    assert any(taken(400_000) <= 4 * small * 3 + 0.05 for _ in range(3))
 
 
 def test_others_may_run_between_windows():
