@@ -12,6 +12,7 @@ from computeragent.dialects import gemini
 from computeragent.dialects.events import Failed, Ping, Started
 from computeragent.dialects.model import ModelError, ModelResponse
 from computeragent.dialects.protocol import StreamBuilder
+from computeragent.dialects.sse import sse
 from computeragent.dialects.streams import response_events
 from computeragent.dialects.tokens import estimate_request_tokens
 from computeragent.errors import ValidationError
@@ -43,6 +44,8 @@ PULSE = 5.0
 GLANCE = 0.25
 """Seconds between two looks whether the client is still there."""
 
+_ALIVE = b": alive\n\n"
+_STREAM_HEADERS = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
 _ABOUT = {"server": "computeragent bridge"}
 _MCP = re.compile(r"/mcp/(?P<server>[^/]+)/?")
 T = TypeVar("T")
@@ -85,7 +88,22 @@ class Service:
         if server is None:
             return not_found(http.path)
         task = self._start(answer_mcp(http, server, self._host))
-        await self._wait(task, http.left)
+        streams = "text/event-stream" in http.headers.get("accept", "")
+        if not await self._wait(task, http.left, PATIENCE if streams else None):
+            return HttpResponse(headers=_STREAM_HEADERS, body=self._stream_tool(task, http.left))
+        return self._tool_outcome(task)
+
+    async def _stream_tool(self, task: asyncio.Task[HttpResponse], left: Callable[[], bool]) -> AsyncGenerator[bytes]:
+        try:
+            while not await self._wait(task, left, PULSE):
+                yield _ALIVE
+            answer = self._tool_outcome(task).body
+            assert isinstance(answer, bytes)
+            yield sse(answer, "message")
+        finally:
+            task.cancel()
+
+    def _tool_outcome(self, task: asyncio.Task[HttpResponse]) -> HttpResponse:
         try:
             return task.result()
         except Exception as error:  # noqa: BLE001 - a tool of the evaluation is broken: that is the sample's end
@@ -177,9 +195,9 @@ def _over(error: Exception) -> ModelError:
 
 
 def _streamed(front: Front, body: bytes | AsyncGenerator[bytes]) -> HttpResponse:
-    return HttpResponse(headers={"content-type": front.stream_type, "cache-control": "no-cache"}, body=body)
+    return HttpResponse(headers={**_STREAM_HEADERS, "content-type": front.stream_type}, body=body)
 
 
 def _pulse(front: Front) -> bytes:
     """A sign of life for wires that have no word for it: a comment, or white space where clients know none."""
-    return b"\n" if front.name == gemini.NAME else b": alive\n\n"
+    return b"\n" if front.name == gemini.NAME else _ALIVE
