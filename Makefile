@@ -5,6 +5,7 @@ SHELL := /bin/sh
 READY := .venv/.ready
 RUN   := .venv/bin/python
 ARGS  ?=
+WORKERS ?= 3 # of the tests, on two cores: half of the time they wait for programs that they started
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format bench soak docs lock build clean
@@ -16,7 +17,7 @@ demo: $(READY) ## watch an agent work: with your provider key if there is one, e
 	@.venv/bin/computeragent demo $(ARGS)
 
 test: $(READY) ## run all tests, the ones with the real CLI included
-	@$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(RUN) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(READY) ## lint, format, types, floors, generated docs, public API, tree
 	@$(RUN) tools/check.py $(ARGS)
