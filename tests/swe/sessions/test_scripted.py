@@ -12,7 +12,7 @@ import pytest
 from inspect_ai.agent import AgentAttempts, BridgedToolsSpec, as_solver
 from inspect_ai.dataset import Sample
 from inspect_ai.log import EvalSample
-from inspect_ai.model import ChatMessageAssistant, ChatMessageSystem, ChatMessageUser, ContentAudio
+from inspect_ai.model import ChatMessageAssistant, ChatMessageSystem, ChatMessageUser, ContentAudio, ContentText
 from inspect_ai.solver import user_message
 
 from computeragent.errors import ComputerAgentError, UnknownEngineError, ValidationError
@@ -37,6 +37,7 @@ def write(path: str, content: str = "x") -> dict[str, Any]:
 
 READ = {"tool": "Read", "input": {"file_path": "a.txt"}}
 ANSWER = {"text": "It is 42."}
+SOUND = "data:audio/mp3;base64,AAAA"
 
 
 def test_events_become_messages_output_and_usage(tmp_path: Path) -> None:
@@ -78,7 +79,7 @@ def test_system_messages_and_all_questions_reach_the_agent(tmp_path: Path) -> No
 def test_a_source_is_copied_into_the_sandbox_and_the_samples_files_win(tmp_path: Path) -> None:
     source = tmp_path / "agent"
     (source / "notes").mkdir(parents=True)
-    (source / "agent.yaml").write_text("name: helper\nversion: 1.0.0\nmodel: claude-sonnet-4-5\n")
+    (source / "agent.yaml").write_text("spec_version: '0.1.0'\nname: helper\nversion: 1.0.0\ndescription: Helps.\n")
     (source / "a.txt").write_text("the agent's")
     (source / "notes" / "b.txt").write_text("kept")
     agent = scripted([READ, {"tool": "Read", "input": {"file_path": "notes/b.txt"}}, write("out.txt")], source=source)
@@ -98,7 +99,8 @@ def test_without_a_sandbox_the_agent_has_a_folder_of_its_own(tmp_path: Path) -> 
 
 def test_a_denied_call_is_seen_in_messages_store_and_transcript_and_did_not_happen(tmp_path: Path) -> None:
     rules = tmp_path / "rules.yaml"
-    rules.write_text("version: 1\nrules:\n  - {id: no-writing, tools: [Write], decision: deny}\ndefault: allow\n")
+    deny = "{name: no-writing, effect: deny, match: {tool: Write}}"
+    rules.write_text(f"version: 1\nrules:\n  - {deny}\n  - {{name: rest, effect: allow}}\n")
     agent = scripted([write("out.txt"), ANSWER], policy=str(rules))
     sample = only(evaluate(tmp_path / "logs", agent, scorer=has_file("out.txt", "no such file")))
     assert sample.scores is not None
@@ -240,11 +242,8 @@ def test_what_cannot_work_is_refused_when_the_agent_is_made(
     ("messages", "given", "said"),
     [
         ([ChatMessageUser(content="x"), ChatMessageAssistant(content="y")], {}, "ends with the assistant's message"),
-        (
-            [ChatMessageUser(content=[ContentAudio(audio="data:audio/mp3;base64,AAAA", format="mp3")])],
-            {},
-            "asks for nothing",
-        ),
+        ([ChatMessageUser(content=[ContentAudio(audio=SOUND, format="mp3")])], {}, "asks for nothing"),
+        ([ChatMessageUser(content=[ContentText(text="x"), ContentAudio(audio=SOUND, format="mp3")])], {}, "no audio"),
         ([ChatMessageUser(content="x")], {"cwd": "nowhere"}, "'nowhere' is no folder"),
         ([ChatMessageUser(content="x")], {"runtime": "nosuch"}, "nosuch"),
         ([ChatMessageUser(content="x")], {"source": "/no/such/folder"}, "does not exist"),

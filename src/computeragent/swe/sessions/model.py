@@ -11,6 +11,7 @@ from typing import Any
 from inspect_ai.agent import AgentState, BridgedToolsSpec
 from inspect_ai.model import CompactionStrategy, GenerateFilter, Model
 
+from computeragent.clis import Run, cli
 from computeragent.clis.formats import mcp_claude
 from computeragent.credentials import PROVIDERS
 from computeragent.errors import ValidationError
@@ -19,6 +20,11 @@ from computeragent.swe.bridge import Bridge, agent_bridge
 _READY = 120.0
 _BARE = frozenset({"anthropic", "gemini"})
 """Providers whose base URL has no version path."""
+_OF_CLAUDE = (
+    *("CLAUDE_CODE_DISABLE_EXPERIMENTAL_BETAS", "CLAUDE_CODE_DISABLE_AUTO_MEMORY", "DISABLE_AUTOUPDATER"),
+    *("ENABLE_TOOL_SEARCH", "MCP_CONNECTION_NONBLOCKING", "MCP_TIMEOUT", "MCP_TOOL_TIMEOUT"),
+)
+"""What Claude Code is told wherever it runs for an evaluation; it waits for its tool servers, for one thing."""
 _OTHER_LOGINS = ("CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "CLAUDE_CODE_USE_FOUNDRY")
 
 
@@ -78,7 +84,8 @@ async def bridged(choice: ModelChoice, state: AgentState) -> AsyncGenerator[Mode
 
 def environment(base_url: str, api_key: str) -> dict[str, str]:
     """The variables of every provider, all meaning the bridge: no key and no login of this machine's is used."""
-    envs: dict[str, str] = dict.fromkeys(_OTHER_LOGINS, "")
+    of_claude = cli("claude_code").environment(Run(prompt="", model="", base_url="", api_key="", home="", cwd=""))
+    envs = {name: of_claude[name] for name in _OF_CLAUDE} | dict.fromkeys(_OTHER_LOGINS, "")
     for provider in PROVIDERS:
         envs[provider.base_url_variable] = base_url if provider.name in _BARE else f"{base_url}/v1"
         envs |= {key.variable: "" for key in provider.keys} | {provider.keys[0].variable: api_key}
