@@ -18,7 +18,12 @@ def _arguments(run: Run) -> tuple[str, ...]:
         arguments += ["--title", run.options.get("session_title", "run")]
     if run.debug:
         arguments += ["--print-logs", "--log-level", "DEBUG"]
-    return (*arguments, "--", run.text)
+    return tuple(arguments)
+
+
+def _given(run: Run) -> str:
+    # Not as an argument: what has blanks in it would come out in quotation marks.
+    return run.text
 
 
 def _interactive(run: Run) -> tuple[str, ...]:
@@ -91,6 +96,7 @@ OPENCODE = Cli(
     environment=_environment,
     files=_files,
     skills="{home}/.config/opencode/skills",
+    given=_given,
     interactive=_interactive,
     denies_tools=True,
     acp=AcpForm(

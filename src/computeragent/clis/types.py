@@ -135,6 +135,11 @@ class Exits:
 Arguments: TypeAlias = Callable[[Run], tuple[str, ...]]
 Files: TypeAlias = Callable[[Run], Mapping[str, str]]
 Folder: TypeAlias = Callable[[Run], str]
+Text: TypeAlias = Callable[[Run], str]
+
+
+def _no_text(_run: Run) -> str:
+    return ""
 
 
 def _no_arguments(_run: Run) -> tuple[str, ...]:
@@ -145,7 +150,7 @@ def _no_arguments(_run: Run) -> tuple[str, ...]:
 class Cli:
     """A command line agent.
 
-    `arguments` are what follows the program, `environment` what is set over the caller's, `files` what must be written
+    `arguments` are what follows the program, `given` its standard input, `environment` what is set over the caller's, `files` what must be written
     before (absolute path to text). `skills` is the folder for skills, from `{home}` or `{cwd}` or by a function of the
     run; empty: it has none. `interactive` are the arguments with which a person starts it in a terminal.
     `dialect` is the model wire it speaks, `shell_tool` and `shell_argument` what it calls its shell. `mcp` says which
@@ -164,6 +169,7 @@ class Cli:
     files: Files
     shell_argument: str = "command"
     skills: str | Folder = ""
+    given: Text = _no_text
     interactive: Arguments = _no_arguments
     mcp: frozenset[Literal["stdio", "http"]] = frozenset(("stdio", "http"))
     system_prompt: Literal["flag", "file", "prompt"] = "prompt"

@@ -58,6 +58,14 @@ class Process(Protocol):
 
     def __aiter__(self) -> AsyncIterator[ExecOutput]: ...
 
+    def give(self, text: str, *, more: bool) -> None:
+        """Have a text written to its input as it reads, and its input ended unless there is `more`."""
+        pipe = self._process.stdin
+        assert pipe is not None
+        pipe.write(text.encode())
+        if not more:
+            pipe.close()
+
     async def write_stdin(self, data: str | bytes) -> None:
         """Write to its input; it must have been started with `stdin`."""
         ...
@@ -102,9 +110,10 @@ async def start(
     cwd: str,
     env: Mapping[str, str],
     user: str | None = None,
+    given: str = "",
     stdin: bool = False,
 ) -> Process:
-    """Start a program; without `stdin` its input is empty.
+    """Start a program; `given` is its input, and with `stdin` more can be written to it.
 
     Cancelling who iterates it, or `kill`, ends all that it started. What it leaves in the background when it ends by
     itself goes on until the end of the sample.
@@ -112,10 +121,13 @@ async def start(
     inner = unwrapped(sandbox)
     if is_local(inner):
         await _allowed(inner, user)
-        return await LocalProcess.start(command, cwd=cwd, env={**env, MARK_OF_SAMPLE: _mark(inner)}, stdin=stdin)
-    if not (stdin or is_own(inner)):
+        marked = {**env, MARK_OF_SAMPLE: _mark(inner)}
+        return await LocalProcess.start(command, cwd=cwd, env=marked, given=given, stdin=stdin)
+    if not (stdin or given or is_own(inner)):
         command = (*_NO_STDIN, *command)
-    options = ExecRemoteStreamingOptions(cwd=cwd, env=dict(env), user=user, stdin_open=stdin, concurrency=False)
+    options = ExecRemoteStreamingOptions(
+        cwd=cwd, env=dict(env), user=user, input=given or None, stdin_open=stdin, concurrency=False
+    )
     return await inner.exec_remote(list(command), options)
 
 
@@ -166,7 +178,9 @@ class LocalProcess:
         self._ended = False
 
     @classmethod
-    async def start(cls, command: Sequence[str], *, cwd: str, env: Mapping[str, str], stdin: bool) -> Self:
+    async def start(
+        cls, command: Sequence[str], *, cwd: str, env: Mapping[str, str], given: str = "", stdin: bool = False
+    ) -> Self:
         """Start it with the variables of `PASSED` and `env`. Raises `CliFailedError` when it does not start."""
         mark = uuid.uuid4().hex
         passed = {name: os.environ[name] for name in PASSED if name in os.environ}
@@ -177,7 +191,7 @@ class LocalProcess:
                 *command,
                 cwd=cwd,
                 env={"PATH": os.defpath, **passed, **env, MARK: mark},
-                stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
+                stdin=asyncio.subprocess.PIPE if stdin or given else asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
                 start_new_session=True,
@@ -186,7 +200,10 @@ class LocalProcess:
             raise CliFailedError(
                 f"{command[0]} does not start: {error.strerror}", hint="Look whether the program and the folder exist."
             ) from error
-        return cls(asyncio.subprocess.Process(pipes, protocol, loop), pipes, mark)
+        started = cls(asyncio.subprocess.Process(pipes, protocol, loop), pipes, mark)
+        if given:
+            started.give(given, more=stdin)
+        return started
 
     @property
     def pid(self) -> int:
@@ -207,6 +224,14 @@ class LocalProcess:
             self._events.put_nowait(None)
             raise StopAsyncIteration
         return event
+
+    def give(self, text: str, *, more: bool) -> None:
+        """Have a text written to its input as it reads, and its input ended unless there is `more`."""
+        pipe = self._process.stdin
+        assert pipe is not None
+        pipe.write(text.encode())
+        if not more:
+            pipe.close()
 
     async def write_stdin(self, data: str | bytes) -> None:
         """Write to its input. Raises `RuntimeError` when it has none, or has ended."""

@@ -106,6 +106,7 @@ class Work:
             cwd=self.place.cwd,
             env={**row.environment(now), **self.settings.env},
             user=self.place.user,
+            given=row.given(now),
         )
         return await run(process, self._trace)
 
