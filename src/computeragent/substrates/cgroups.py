@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from computeragent.logs import Logger
 
 _ROOT = Path("/sys/fs/cgroup")
 _PERIOD = 100_000  # microseconds; the kernel's default
+_PATIENCE = 1.0
 _JOIN = 'for each in $JOIN; do echo $$ > "$each" || exit 125; done; unset JOIN PWD; exec "$@"'
 _log = Logger("substrate")
 
@@ -69,12 +72,18 @@ class ControlGroup:
         return False
 
     def remove(self) -> None:
-        """Take the empty group away."""
+        """Take the group away, once what was killed in it is gone: a moment, in which this blocks."""
+        end = time.monotonic() + _PATIENCE
         for folder in self._folders:
-            try:
-                folder.rmdir()
-            except OSError as error:
-                _log.debug("cgroup_left", folder=folder.name, error=str(error))
+            while True:
+                try:
+                    folder.rmdir()
+                except OSError as error:
+                    if error.errno == errno.EBUSY and time.monotonic() < end:
+                        time.sleep(0.005)
+                        continue
+                    _log.debug("cgroup_left", folder=folder.name, error=str(error))
+                break
 
 
 def available() -> bool:

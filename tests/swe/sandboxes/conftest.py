@@ -41,14 +41,25 @@ async def sandbox(request: pytest.FixtureRequest, start: Start) -> SupervisedSan
     return await start(request.param)
 
 
-def supervisors() -> set[int]:
-    """The processes of this machine that are a supervisor's."""
-    found: set[int] = set()
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+def supervised(host: int) -> dict[int, str]:
+    """The processes below a host that are sandboxes' or in them, and their command lines."""
+    lines: dict[int, str] = {}
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").glob("[0-9]*"):
         try:
-            line = entry.read_bytes()
+            fields = (entry / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+            line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
         except OSError:
             continue
-        if b"/swe/sandboxes/inside/" in line:
-            found.add(int(entry.parent.name))
-    return found
+        if fields[0] not in "ZX":
+            parents[int(entry.name)], lines[int(entry.name)] = int(fields[1]), line
+
+    def ancestors(pid: int) -> list[int]:
+        return [pid, *ancestors(parents[pid])] if pid in parents else []
+
+    chains = {pid: ancestors(pid) for pid in lines}
+    return {
+        pid: lines[pid]
+        for pid, chain in chains.items()
+        if host in chain and any("/swe/sandboxes/inside/" in lines[each] for each in chain[: chain.index(host)])
+    }

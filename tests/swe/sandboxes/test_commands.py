@@ -12,9 +12,9 @@ import anyio
 import pytest
 from inspect_ai.util import OutputLimitExceededError, SandboxUnavailableError, SandboxUserUnsupportedError
 from inspect_ai.util._sandbox.limits import override_max_exec_output_size
+from tests.swe.sandboxes.conftest import Start
 
 from computeragent.swe.sandboxes.supervised import SupervisedSandbox
-from tests.swe.sandboxes.conftest import Start
 
 pytestmark = pytest.mark.anyio
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from types import SimpleNamespace
 
 import anyio
@@ -10,7 +9,6 @@ import pytest
 from inspect_ai.util import SandboxEnvironment
 from inspect_ai.util._sandbox import self_check
 from inspect_ai.util._sandbox.self_check import *  # noqa: F403
-
 from tests.swe.sandboxes.conftest import PROVIDERS, Start
 
 pytestmark = pytest.mark.anyio
@@ -31,9 +29,9 @@ FAILS = {
 @pytest.fixture(params=PROVIDERS)
 async def sandbox_env(
     request: pytest.FixtureRequest, start: Start, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[SandboxEnvironment]:
+) -> SandboxEnvironment:
     if (reason := FAILS[request.param].get(request.node.originalname)) is not None:
         request.node.add_marker(pytest.mark.xfail(reason=reason, strict=True))
     # The suite gives a provider 5 s to tidy up after a timeout; ours has none left to do.
     monkeypatch.setattr(self_check, "anyio", SimpleNamespace(sleep=lambda _: anyio.sleep(0)))
-    yield await start(request.param)
+    return await start(request.param)

@@ -5,13 +5,19 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
+import anyio
+
 from computeragent.errors import SubstrateError
-from computeragent.substrates.cgroups import ControlGroup
+from computeragent.substrates import cgroups
+from computeragent.substrates.cgroups import ControlGroup, Limits
 from computeragent.substrates.hosting import BOOT_TIMEOUT, spawned
 from computeragent.substrates.process import HostProcess
 from computeragent.swe.sandboxes.control import Control
+
+_END_WITHIN = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +31,24 @@ class Booted:
     async def close(self) -> None:
         """End it, and wait for that."""
         self.control.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_END_WITHIN):
+                await self.process.ended()  # its own end is the end of all; killed, it would not wait for that
         await self.process.close()
         if self.group is not None:
             await asyncio.to_thread(self.group.remove)
+
+
+async def make_group(limits: Limits) -> ControlGroup | None:
+    """A control group; a caller that is cancelled meanwhile leaves none."""
+    making = asyncio.ensure_future(asyncio.to_thread(cgroups.make, limits))
+    try:
+        return await asyncio.shield(making)
+    except asyncio.CancelledError:
+        with anyio.CancelScope(shield=True):
+            if (group := await making) is not None:
+                await asyncio.to_thread(group.remove)
+        raise
 
 
 async def boot(
@@ -43,7 +64,8 @@ async def boot(
     except BaseException as error:
         ours.close()
         if group is not None:
-            group.remove()
+            with anyio.CancelScope(shield=True):
+                await asyncio.to_thread(group.remove)
         if isinstance(error, OSError):
             raise SubstrateError(f"{command[0]} cannot be started: {error.strerror}") from error
         raise
@@ -53,7 +75,8 @@ async def boot(
     try:
         await _ready(booted)
     except BaseException:
-        await booted.close()
+        with anyio.CancelScope(shield=True):
+            await booted.close()
         raise
     return booted
 

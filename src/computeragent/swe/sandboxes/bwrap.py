@@ -15,9 +15,8 @@ from inspect_ai.util import SandboxUserUnsupportedError, sandboxenv
 
 from computeragent.artifacts.cache import root as programs
 from computeragent.substrates.bwrap import BwrapSubstrate, find_bwrap, wrapping
-from computeragent.substrates.cgroups import make as make_group
 from computeragent.substrates.mounts import HOME, UID, Mount
-from computeragent.swe.sandboxes.boot import boot
+from computeragent.swe.sandboxes.boot import boot, make_group
 from computeragent.swe.sandboxes.supervised import CWD, INSIDE, SupervisedSandbox
 from computeragent.swe.sandboxes.types import SandboxConfig
 
@@ -31,10 +30,10 @@ class BwrapSandbox(SupervisedSandbox):
     @classmethod
     async def start(cls, config: SandboxConfig) -> Self:
         """A running sandbox. Raises `SubstrateError` where none can be made, `ValidationError` for a bad `bind`."""
-        substrate = BwrapSubstrate(bind=config.bind, network=config.network)
-        program = await asyncio.to_thread(find_bwrap)
-        group = await asyncio.to_thread(make_group, config.limits())
-        wrap = wrapping(program, _arguments(substrate), group, interfaces=True)
+        substrate = BwrapSubstrate(bind=config.binds(), network=config.network)
+        program, arguments = await asyncio.to_thread(find_bwrap), _arguments(substrate)
+        group = await make_group(config.limits())
+        wrap = wrapping(program, arguments, group, interfaces=True)
         command = [*wrap.prefix, "--", sys.executable, "-I", "-S", str(INSIDE / "supervisor.py")]
         try:
             return cls(await boot(command, wrap.env, wrap.descriptors, group), home=HOME)

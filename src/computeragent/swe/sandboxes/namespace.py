@@ -7,7 +7,6 @@ be read: it keeps the machine from harm, and not its files from being read.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import pwd
@@ -22,16 +21,15 @@ from computeragent.errors import SubstrateError
 from computeragent.settings import home as state
 from computeragent.substrates import seccomp
 from computeragent.substrates.bwrap import memory_file
-from computeragent.substrates.cgroups import make as make_group
 from computeragent.substrates.mounts import PROC_HIDDEN, PROC_READ_ONLY, SYSTEM, apart, interpreter_paths, mount
-from computeragent.swe.sandboxes.boot import boot
+from computeragent.swe.sandboxes.boot import boot, make_group
 from computeragent.swe.sandboxes.supervised import CWD, INSIDE, SupervisedSandbox
 from computeragent.swe.sandboxes.types import SandboxConfig
 
 _HIDDEN = ("/tmp", "/var/tmp", "/run", "/home", "/root", "/media")  # noqa: S108 - shown empty
 _PROC_READ_ONLY = (*PROC_READ_ONLY, "bus", "irq", "sysrq-trigger")
-# chown, dac_override, fowner, fsetid, kill, setgid, setuid, setpcap, net_bind_service, sys_chroot, audit_write, setfcap:
-# what installing packages and changing users needs.
+# What installing packages and changing users needs: chown, dac_override, fowner, fsetid, kill, setgid, setuid, setpcap,
+# net_bind_service, sys_chroot, audit_write, setfcap. Not: devices, mounts, modules, raw sockets.
 _CAPABILITIES = (0, 1, 3, 4, 5, 6, 7, 8, 10, 18, 29, 31)
 _PASSED = ("LANG", "LC_ALL", "LC_CTYPE", "TZ", "TERM")
 
@@ -50,12 +48,12 @@ class NamespaceSandbox(SupervisedSandbox):
             )
         home = pwd.getpwuid(0).pw_dir
         plan = _plan(config, home)
-        group = await asyncio.to_thread(make_group, config.limits())
         descriptors: list[int] = []
         try:
-            filter_ = seccomp.filter_descriptor(interfaces=True)
-            descriptors += [] if filter_ is None else [filter_]
+            if (filter_ := seccomp.filter_descriptor(interfaces=True)) is not None:
+                descriptors.append(filter_)
             descriptors.append(memory_file("plan", json.dumps({**plan, "filter": filter_}).encode()))
+            group = await make_group(config.limits())
             prefix, env = ([], {}) if group is None else group.joining()
             command = [*prefix, sys.executable, "-I", "-S", str(INSIDE / "namespace.py"), str(descriptors[-1])]
             return cls(await boot(command, env | _environment(home), descriptors, group), home=home)
@@ -69,7 +67,7 @@ def _plan(config: SandboxConfig, home: str) -> dict[str, Any]:
     hidden = sorted({os.path.realpath(path) for path in (*_HIDDEN, home, Path.home(), state(), *folder, *config.hide)})
     hidden = [path for path in hidden if not any(path.startswith(f"{each}/") for each in hidden)]
     covered = [path for path in interpreter_paths() if _below(os.path.realpath(path), hidden) or _below(path, hidden)]
-    binds = apart([mount(each) for each in config.bind])
+    binds = apart([mount(each) for each in config.binds()])
     return {
         "network": config.network,
         "hidden": hidden,

@@ -13,14 +13,23 @@ from pydantic import BaseModel, ConfigDict
 from computeragent.substrates.cgroups import Limits
 
 
+class Bind(BaseModel, frozen=True):
+    """A folder of the host to show. `target` is where, by default the same place."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    source: str
+    target: str | None = None
+    writable: bool = False
+
+
 class SandboxConfig(BaseModel, frozen=True):
     """The configuration of a sandbox: ``SandboxEnvironmentSpec("bwrap", SandboxConfig(...))``.
 
     Args:
         network: ``"none"`` (the default): a loopback of its own and nothing else. ``"host"``: the host's network, its
             loopback included.
-        bind: Folders of the host to show: a path, read-only at the same place, or
-            ``{"source", "target", "writable"}``.
+        bind: Folders of the host to show: a path, read-only at the same place, or a `Bind`.
         memory: Bytes that all processes may use together, files in memory included; None for no limit.
         pids: Processes and threads; None for no limit. The default holds where this user can make control groups.
         hide: Further folders to show empty. For ``namespace``, which shows the machine; its homes, temporary folders
@@ -31,10 +40,14 @@ class SandboxConfig(BaseModel, frozen=True):
     model_config = ConfigDict(extra="forbid")
 
     network: Literal["none", "host"] = "none"
-    bind: tuple[str | dict[str, Any], ...] = ()
+    bind: tuple[str | Bind, ...] = ()
     memory: int | None = None
     pids: int | None = 4096
     hide: tuple[str, ...] = ()
+
+    def binds(self) -> list[dict[str, Any] | str]:
+        """The folders, as `computeragent.substrates` takes them."""
+        return [each if isinstance(each, str) else each.model_dump() for each in self.bind]
 
     def limits(self) -> Limits:
         """The limits to set: those asked for, and the default one where it can be."""

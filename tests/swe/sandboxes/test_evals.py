@@ -1,0 +1,109 @@
+"""Real evaluations of Inspect in our sandboxes, by their names."""
+
+from __future__ import annotations
+
+import gc
+import os
+import warnings
+from pathlib import Path
+
+import pytest
+from inspect_ai import Task, eval  # noqa: A004 - Inspect's name
+from inspect_ai.dataset import Sample
+from inspect_ai.log import EvalLog
+from inspect_ai.solver import Generate, Solver, TaskState, solver
+from inspect_ai.util import SandboxEnvironmentSpec, sandbox
+from tests.swe.sandboxes.conftest import PROVIDERS, supervised
+
+from computeragent.swe.sandboxes import SandboxConfig, own
+
+
+@solver
+def looks_around() -> Solver:
+    """Writes down what a sample finds, and holds port 3001 of its loopback meanwhile."""
+
+    async def solve(state: TaskState, generate: Generate) -> TaskState:
+        box = sandbox()
+        inside = own(box)
+        assert inside is not None
+        with await inside.listener(3001):
+            found = await box.exec(["sh", "-c", "cat notes.txt data/deep.bin made-by-setup; ls; env"])
+            state.store.set("found", found.stdout)
+            state.store.set("user", (await box.exec(["id", "-un"])).stdout.strip())
+        return state
+
+    return solve
+
+
+def run(task: Task, tmp_path: Path, **options) -> EvalLog:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Unclosed <MemoryObject", ResourceWarning)  # Inspect leaves some of its own
+        [log] = eval(
+            task, model="mockllm/model", log_dir=str(tmp_path / "logs"), display="none", log_level="error", **options
+        )
+        gc.collect()
+    return log
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_four_samples_at_once_with_files_and_setup(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "canary-key")
+    samples = [
+        Sample(
+            input=f"sample {number}",
+            files={"notes.txt": f"note {number}\n", "data/deep.bin": "deep\n"},
+            setup=f"#!/bin/bash\nset -e\necho setup {number} > made-by-setup\n",
+        )
+        for number in range(4)
+    ]
+    task = Task(dataset=samples, solver=looks_around(), sandbox=name)
+    log = run(task, tmp_path, max_samples=4, max_sandboxes=4)
+    assert log.status == "success", log.error
+    for sample in log.samples or []:
+        assert sample.error is None, sample.error
+        number = str(sample.input).split()[1]
+        assert sample.store["found"].startswith(f"note {number}\ndeep\nsetup {number}\n")
+        assert "canary-key" not in sample.store["found"]
+        assert sample.store["user"] == {"bwrap": "agent", "namespace": "root"}[name]
+    assert not supervised(os.getpid())
+
+
+def test_a_configuration_reaches_the_sandbox_and_comes_back_from_the_log(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("shown")
+    config = SandboxConfig(bind=({"source": str(tmp_path), "target": "/data"},))
+
+    @solver
+    def reads() -> Solver:
+        async def solve(state: TaskState, generate: Generate) -> TaskState:
+            state.store.set("found", await sandbox().read_file("/data/notes.txt"))
+            return state
+
+        return solve
+
+    task = Task(dataset=[Sample(input="x")], solver=reads(), sandbox=SandboxEnvironmentSpec("bwrap", config))
+    log = run(task, tmp_path)
+    assert log.status == "success", log.error
+    assert (log.samples or [])[0].store["found"] == "shown"
+    again = SandboxEnvironmentSpec.model_validate(log.eval.sandbox.model_dump())
+    assert again.config == config
+
+
+def test_a_configuration_that_is_none_of_ours_is_an_error(tmp_path: Path) -> None:
+    task = Task(dataset=[Sample(input="x")], solver=looks_around(), sandbox=("bwrap", "compose.yaml"))
+    log = run(task, tmp_path)
+    assert log.status == "error"
+    assert log.error is not None
+    assert "cannot be configured by" in log.error.message
+
+
+def test_a_failing_setup_fails_the_sample_and_leaves_nothing(tmp_path: Path) -> None:
+    task = Task(
+        dataset=[Sample(input="x", setup="#!/bin/sh\nsleep 4711 &\necho broken >&2; exit 3\n")],
+        solver=looks_around(),
+        sandbox="bwrap",
+    )
+    log = run(task, tmp_path)
+    assert log.status == "error"
+    assert log.error is not None
+    assert "broken" in log.error.message
+    assert not supervised(os.getpid())
