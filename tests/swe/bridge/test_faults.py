@@ -16,7 +16,7 @@ from inspect_ai.model import GenerateInput, ModelUsage
 from computeragent.swe.bridge import server
 
 from .clients import WIRES, Asking, ask, client_of, post
-from .inspecting import Model, called, evaluate, events, finished, said
+from .inspecting import Model, add, called, evaluate, events, finished, said
 
 wires = pytest.mark.parametrize("wire", WIRES)
 PATHS = {
@@ -368,6 +368,59 @@ def test_an_approver_may_change_arguments_or_end_the_sample():
 
     model = Model(called(("look", {"x": 1})))
     finished(evaluate(body, model, bridge={"approval": [ApprovalPolicy(editor(), "*")]}))
-    log = evaluate(body, model, bridge={"approval": [ApprovalPolicy(judge(), "*")]})
+    sample = finished(evaluate(body, model, bridge={"approval": [ApprovalPolicy(judge(), "*")]}))
+    assert (sample.limit.type, "enough" in sample.limit.reason) == ("operator", True)
+
+
+def test_answers_that_are_rejected_for_ever_end_the_sample():
+    @approver
+    def never():
+        async def approve(message, call, view, history):
+            return Approval(decision="reject")
+
+        return approve
+
+    async def body(bridge):
+        await ask("anthropic", bridge, Asking(tools=("look",)))
+
+    model = Model(called(("look", {})))
+    sample = finished(evaluate(body, model, bridge={"approval": [ApprovalPolicy(never(), "*")]}))
+    assert sample.limit.type == "operator"
+    assert len(model.asked) == 3
+
+
+def test_a_tool_of_the_host_is_approved_by_its_own_name_where_it_runs():
+    asked = []
+
+    @approver
+    def only_small():
+        async def approve(message, call, view, history):
+            asked.append((call.function, call.arguments["x"]))
+            return Approval(decision="approve" if call.arguments["x"] < 5 else "reject", explanation="too large")
+
+        return approve
+
+    async def body(bridge):
+        for x in (1, 7):
+            model._outputs[:] = [called(("mcp__tools__add", {"x": x, "y": 2}))]
+            await ask("anthropic", bridge, Asking(tools=("mcp__tools__add",)))
+            params = {"name": "add", "arguments": {"x": x, "y": 2}}
+            got = await post(
+                bridge, "/mcp/tools", {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+            )
+            told.append(got.json()["result"]["content"][-1]["text"])
+
+    told, model = [], Model("")
+    policies = [ApprovalPolicy(only_small(), "add")]
+    finished(evaluate(body, model, bridge={"bridged_tools": [add()]}, task={"approval": policies}))
+    assert asked == [("add", 1), ("add", 7)]
+    assert told == ["3", "too large"]
+
+
+def test_a_model_that_is_too_late_is_a_failure_and_no_ordinary_end():
+    async def body(bridge):
+        await ask("anthropic", bridge, Asking())
+
+    log = evaluate(body, Model(TimeoutError("no answer for 600 s")))
     assert log.status == "error"
-    assert "enough" in log.error.message
+    assert "did not answer in time" in log.error.message

@@ -3,7 +3,7 @@
 The agent cannot be kept from running a call that it has. So a call that is rejected is told to the model as rejected,
 and the model asked again; the agent gets the answer after that. Tools of the host are approved where they run.
 
-Inspect has no public name for this: the two functions of `inspect_ai.approval._apply` are used here and nowhere else.
+Inspect has no public name for this: what is used of its private modules is used here and nowhere else.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from inspect_ai._util.exception import TerminateSampleError  # pyright: ignore[reportPrivateImportUsage]
 from inspect_ai.approval import Approval
 from inspect_ai.approval._apply import apply_tool_approval, have_tool_approval  # pyright: ignore[reportPrivateImportUsage]
 from inspect_ai.model import ChatMessage, ChatMessageTool, ModelOutput
 from inspect_ai.tool import ToolCall, ToolCallError
 
+from computeragent.errors import ValidationError
+from computeragent.swe.bridge.faults import FatalError
+
 ATTEMPTS = 3
 """Answers in a row that may be rejected."""
 
 _BESIDE = "This call was not run, because another one of the same answer was rejected; it may be made again."
-
-
-class RejectedError(Exception):
-    """The policies have rejected too many answers, or want the sample ended."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,10 @@ class Reviewed:
 
 
 async def review(output: ModelOutput, history: list[ChatMessage], *, own: frozenset[str]) -> Reviewed:
-    """Have the calls of an answer approved, but for those whose ids are in `own`. Raises `RejectedError`."""
+    """Have the calls of an answer approved, but for those whose ids are in `own`.
+
+    Raises `FatalError` where an approver wants the sample ended, or changes what it may not.
+    """
     calls = () if output.empty else output.message.tool_calls or ()
     if not calls or not have_tool_approval():
         return Reviewed(output)
@@ -51,9 +54,15 @@ async def review(output: ModelOutput, history: list[ChatMessage], *, own: frozen
     return Reviewed(_with(output, modified) if modified else output)
 
 
+def too_often() -> FatalError:
+    """So many answers in a row were rejected that another one is not asked for."""
+    return FatalError(TerminateSampleError(f"Tool call approver rejected {ATTEMPTS} answers in a row."))
+
+
 def _checked(call: ToolCall, modified: ToolCall) -> ToolCall:
     if modified.function != call.function:
-        raise RejectedError(f"an approver made a call of {modified.function!r} out of one of {call.function!r}")
+        message = f"an approver made a call of {modified.function!r} out of one of {call.function!r}"
+        raise FatalError(ValidationError(message, hint="An approver may change the arguments of a call alone."))
     return modified
 
 
@@ -62,7 +71,7 @@ def _rejection(
 ) -> list[ChatMessage]:
     said = (approval.explanation if approval else None) or f"The call of {rejected.function} was rejected."
     if approval is not None and approval.decision == "terminate":
-        raise RejectedError(f"an approver wants the sample ended: {said}")
+        raise FatalError(TerminateSampleError(f"Tool call approver requested termination: {said}"))
     results = [_told(call, said if call.id == rejected.id else f"{_BESIDE} ({said})") for call in calls]
     return [output.message, *results]
 

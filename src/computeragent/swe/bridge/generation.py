@@ -25,7 +25,7 @@ from inspect_ai.tool import Tool, ToolChoice, ToolDef, ToolInfo, WebSearchProvid
 
 from computeragent.dialects.model import ModelRequest, ModelResponse
 from computeragent.models.serving.fronts import Front
-from computeragent.swe.bridge.approvals import ATTEMPTS, RejectedError, review
+from computeragent.swe.bridge.approvals import ATTEMPTS, review, too_often
 from computeragent.swe.bridge.conversation import Conversations
 from computeragent.swe.bridge.faults import FatalError
 from computeragent.swe.bridge.host_tools import HostTools
@@ -111,16 +111,13 @@ class Generation:
                 await compact.record_output(attempt.messages, output)
             infos = tool_infos(attempt.tools)
             policies = self._settings.approval
-            try:
-                with approval(policies) if policies else nullcontext():
-                    reviewed = await review(output, attempt.messages, own=self._host.own_calls(output, infos))
-            except RejectedError as error:
-                raise FatalError(error) from error
+            with approval(policies) if policies else nullcontext():
+                reviewed = await review(output, attempt.messages, own=self._host.own_calls(output, infos))
             if not reviewed.rejection:
                 self._host.propose(reviewed.output, infos)
                 return reviewed.output
             told.extend(reviewed.rejection)
-        raise FatalError(RejectedError(f"{ATTEMPTS} answers in a row were rejected by the approval policies"))
+        raise too_often()
 
     async def _unrefused(self, asked: _Asked) -> tuple[_Asked, ModelOutput]:
         """An answer that is no refusal, within the tries for one; the filter sees each try as if it were the first."""

@@ -11,6 +11,7 @@ from inspect_ai.model import ModelOutput, StopReason
 from inspect_ai.tool import ToolInfo
 
 from computeragent.clis import McpServer
+from computeragent.errors import ModelCallError
 
 _WORDS = re.compile(r"[^0-9A-Za-z]+")
 
@@ -59,6 +60,9 @@ class Bridge:
 
     def fail(self, error: Exception) -> None:
         """End the sample with this error; the first one counts."""
+        if isinstance(error, TimeoutError):
+            # As it is, Inspect would take it for the end of an ordinary sample.
+            error = ModelCallError(f"the model did not answer in time: {error}")
         if self.failure is None:
             self.failure = error
         if self.on_failure is not None:
