@@ -150,9 +150,10 @@ def _no_arguments(_run: Run) -> tuple[str, ...]:
 class Cli:
     """A command line agent.
 
-    `arguments` are what follows the program, `given` its standard input, `environment` what is set over the caller's, `files` what must be written
-    before (absolute path to text). `skills` is the folder for skills, from `{home}` or `{cwd}` or by a function of the
-    run; empty: it has none. `interactive` are the arguments with which a person starts it in a terminal.
+    `arguments` are what follows the program, `given` its standard input, `environment` what is set over the caller's,
+    `files` what must be written before (absolute path to text). `skills` is the folder for skills, from `{home}` or
+    `{cwd}` or by a function of the run; empty: it has none. `interactive` are the arguments with which a person starts
+    it in a terminal.
     `dialect` is the model wire it speaks, `shell_tool` and `shell_argument` what it calls its shell. `mcp` says which
     transports of tool servers it knows. `needs` are programs that must be on PATH.
     """

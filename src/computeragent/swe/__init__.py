@@ -6,35 +6,72 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from computeragent.artifacts import (
-    AgentBinaries,
-    AgentBinary,
-    CodexWebSearch,
-    SandboxPlatform,
-    cached_agent_binaries,
-    download_agent_binary,
-    download_wheels_tarball,
-)
 from computeragent.errors import MissingExtraError
 
 if find_spec("inspect_ai") is None:
     raise MissingExtraError("computeragent.swe needs the [swe] extra", hint="pip install 'computer-agent-py[swe]'")
 
 if TYPE_CHECKING:
+    from computeragent.artifacts import (
+        AgentBinaries,
+        AgentBinary,
+        CodexWebSearch,
+        SandboxPlatform,
+        cached_agent_binaries,
+        download_agent_binary,
+        download_wheels_tarball,
+    )
+    from computeragent.swe.agents import (
+        CentaurOptions,
+        claude_code,
+        codex_cli,
+        gemini_cli,
+        mini_swe_agent,
+        opencode,
+    )
     from computeragent.swe.sessions import ComputerAgentRun, computeragent_agent
 
 _PLACES = {
-    "ComputerAgentRun": "sessions",
-    "computeragent_agent": "sessions",
+    "AgentBinaries": "artifacts",
+    "AgentBinary": "artifacts",
+    "CentaurOptions": "swe.agents",
+    "CodexWebSearch": "artifacts",
+    "ComputerAgentRun": "swe.sessions",
+    "SandboxPlatform": "artifacts",
+    "cached_agent_binaries": "artifacts",
+    "claude_code": "swe.agents",
+    "codex_cli": "swe.agents",
+    "computeragent_agent": "swe.sessions",
+    "download_agent_binary": "artifacts",
+    "download_wheels_tarball": "artifacts",
+    "gemini_cli": "swe.agents",
+    "mini_swe_agent": "swe.agents",
+    "opencode": "swe.agents",
 }
-"""Each name and its place below this package: it is imported when the name is used."""
+"""Each name and its module: it is imported when the name is used."""
 
-__all__ = ["ComputerAgentRun", "computeragent_agent"]
+__all__ = [
+    "AgentBinaries",
+    "AgentBinary",
+    "CentaurOptions",
+    "CodexWebSearch",
+    "ComputerAgentRun",
+    "SandboxPlatform",
+    "cached_agent_binaries",
+    "claude_code",
+    "codex_cli",
+    "computeragent_agent",
+    "download_agent_binary",
+    "download_wheels_tarball",
+    "gemini_cli",
+    "mini_swe_agent",
+    "opencode",
+]
 
 
 def __getattr__(name: str) -> Any:
     if name in _PLACES:
-        return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
+        return getattr(import_module(f"computeragent.{_PLACES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -58,14 +58,6 @@ class Process(Protocol):
 
     def __aiter__(self) -> AsyncIterator[ExecOutput]: ...
 
-    def give(self, text: str, *, more: bool) -> None:
-        """Have a text written to its input as it reads, and its input ended unless there is `more`."""
-        pipe = self._process.stdin
-        assert pipe is not None
-        pipe.write(text.encode())
-        if not more:
-            pipe.close()
-
     async def write_stdin(self, data: str | bytes) -> None:
         """Write to its input; it must have been started with `stdin`."""
         ...
