@@ -141,13 +141,17 @@ async def _write(args: argparse.Namespace, found: _Found) -> int:
     )
     print(written.folder)
     changed = f", {written.redacted} of them redacted" if written.redacted else ""
-    said = f"{len(found.session.prompts)} messages, {written.files} files ({printable(state)}){changed}"
-    print(f"{said}; read task.py where it says EDIT, then:", file=sys.stderr)
+    said = f"{_count(len(found.session.prompts), 'message')}, {_count(written.files, 'file')}"
+    print(f"{said} ({printable(state)}){changed}; read task.py where it says EDIT, then:", file=sys.stderr)
     print(
         f"  inspect eval {written.folder / 'task.py'} --solver computeragent/claude_code --model mockllm/model",
         file=sys.stderr,
     )
     return 0
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 async def _files(choice: str, found: _Found) -> tuple[list[TaskFile], str]:

@@ -77,7 +77,7 @@ def write_task(
         messages=f"{len(asked)} of them, put at once" if len(asked) > 1 else "one",
         scorer=scorer,
         files=_told(len(kept), state),
-        redacted=f"secrets and personal data; {changed} files were changed by that." if kept else "the texts.",
+        redacted=_redaction(changed),
     )
     _write(folder / "README.md", readme)
     return Written(folder, len(kept), changed)
@@ -154,6 +154,10 @@ _TAKEN = frozenset({"task", "json", "shlex", "sample", "includes", "f1"})
 def _cell(value: object) -> str:
     text = ", ".join(f"{key} {count}" for key, count in value.items()) if isinstance(value, dict) else str(value)  # pyright: ignore[reportUnknownVariableType]
     return " ".join(text.replace("|", "\\|").split())
+
+
+def _redaction(changed: int) -> str:
+    return f"secrets and personal data, in {changed} of the files too." if changed else "the texts; no file had to be."
 
 
 def _told(count: int, state: str) -> str:

@@ -58,7 +58,7 @@ WHY = {
 README = """\
 # {title}
 
-An [Inspect](https://inspect.aisi.org.uk) task made of a recorded session by `computeragent eval export`.
+An Inspect task made of a recorded session by `computeragent eval export`.
 
 ```sh
 inspect eval task.py --solver computeragent/claude_code --model mockllm/model
