@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from collections.abc import AsyncIterator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -68,6 +68,7 @@ async def _events_there(client: HarnessClient, session_id: str) -> list[HarnessE
     newest = int((await client.session(session_id))["newest"])
 
     async def read(after: int | None) -> list[Recorded]:
+        """The newest run, or the run that an id is in, after it."""
         found: list[Recorded] = []
         async with aclosing(client.stream_events(session_id, after)) as stream:
             async for recorded in stream:
@@ -77,10 +78,17 @@ async def _events_there(client: HarnessClient, session_id: str) -> list[HarnessE
         return found
 
     run = await read(None)
-    if run and run[0].id > 0:
-        with suppress(EventsGoneError):  # the stream gives what comes after an id, so all but the very first event
-            run = [run[0], *await read(0)]
-    return [recorded.event for recorded in run]
+    if not run or run[0].id == 0:
+        return [recorded.event for recorded in run]
+    whole = run[:1]  # a stream gives what comes after an id: all but the very first event, which is one like this
+    after = 0
+    try:
+        while after < newest and (more := await read(after)):
+            whole += more
+            after = more[-1].id
+    except EventsGoneError:
+        whole = run
+    return [recorded.event for recorded in whole]
 
 
 async def _of_log(prefix: str) -> _Found:
