@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from computeragent.clis.types import Cli, Exits, Package, Run
 
 AGENT_MODULE = "computeragent_resumable"
@@ -62,6 +64,13 @@ def _files(run: Run) -> dict[str, str]:
     return {f"{run.home}/mini-swe-agent/{AGENT_MODULE}.py": _AGENT}
 
 
+def _answer(trajectory: str) -> str:
+    try:
+        return str(json.loads(trajectory)["info"]["submission"])
+    except (ValueError, LookupError, TypeError):
+        return ""
+
+
 MINI_SWE_AGENT = Cli(
     name="mini_swe_agent",
     title="mini-swe-agent",
@@ -80,6 +89,8 @@ MINI_SWE_AGENT = Cli(
     arguments=_arguments,
     environment=_environment,
     files=_files,
+    answer_in=_trajectory,
+    answer=_answer,
     mcp=frozenset(),
     resumes="trajectory",
     exits=Exits(notes=("litellm tries for up to a minute at each failure: set a limit.",)),

@@ -142,6 +142,10 @@ def _no_text(_run: Run) -> str:
     return ""
 
 
+def _as_it_is(text: str) -> str:
+    return text
+
+
 def _no_arguments(_run: Run) -> tuple[str, ...]:
     return ()
 
@@ -153,7 +157,8 @@ class Cli:
     `arguments` are what follows the program, `given` its standard input, `environment` what is set over the caller's,
     `files` what must be written before (absolute path to text). `skills` is the folder for skills, from `{home}` or
     `{cwd}` or by a function of the run; empty: it has none. `interactive` are the arguments with which a person starts
-    it in a terminal.
+    it in a terminal. Where what was submitted is not the model's last message, `answer_in` is the file that has it, and
+    `answer` reads it from that file's text.
     `dialect` is the model wire it speaks, `shell_tool` and `shell_argument` what it calls its shell. `mcp` says which
     transports of tool servers it knows. `needs` are programs that must be on PATH.
     """
@@ -172,6 +177,8 @@ class Cli:
     skills: str | Folder = ""
     given: Text = _no_text
     interactive: Arguments = _no_arguments
+    answer_in: Text = _no_text
+    answer: Callable[[str], str] = _as_it_is
     mcp: frozenset[Literal["stdio", "http"]] = frozenset(("stdio", "http"))
     system_prompt: Literal["flag", "file", "prompt"] = "prompt"
     denies_tools: bool = False

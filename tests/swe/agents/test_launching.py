@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import sys
+from pathlib import Path
 
 import pytest
 from inspect_ai.util import ExecCompleted, ExecStdout, SandboxUserUnsupportedError
@@ -33,11 +34,10 @@ async def sh(sandbox, script: str, **more):
 
 def living(word: str) -> list[int]:
     found = []
-    for pid in (name for name in os.listdir("/proc") if name.isdigit()):
+    for entry in Path("/proc").glob("[0-9]*"):
         try:
-            with open(f"/proc/{pid}/cmdline", "rb") as file:
-                if word.encode() in file.read() and int(pid) != os.getpid():
-                    found.append(int(pid))
+            if word.encode() in (entry / "cmdline").read_bytes() and int(entry.name) != os.getpid():
+                found.append(int(entry.name))
         except OSError:
             continue
     return found

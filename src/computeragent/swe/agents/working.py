@@ -90,12 +90,26 @@ class Work:
                 self.session.keep()
                 self._refuse_missing_tools()
             if told and (ended.status == 0 or self.bridge.refused):
+                await self._take_answer(now)
                 return now  # whether the model would not is for the scorer to judge
             if not self._is_crash(ended) or left <= 0:
                 raise self._failed(ended, told=told)
             left -= 1
             _log.warning("%s ended with status 1 and said nothing; it is resumed", self.settings.row.title)
             now = self._resumed(now, told=told)
+
+    async def _take_answer(self, now: Run) -> None:
+        path = self.settings.row.answer_in(now)
+        if not path:
+            return
+        try:
+            answer = self.settings.row.answer(await self.place.sandbox.read_file(path))
+        except FileNotFoundError:
+            return
+        if answer.strip() and self.bridge.state.output.choices:
+            output = self.bridge.state.output.model_copy(deep=True)
+            output.completion = answer
+            self.bridge.state.output = output
 
     async def _launch(self, now: Run) -> Ended:
         row = self.settings.row
