@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import os
 import re
+import shlex
 import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -151,10 +152,10 @@ async def _write(args: argparse.Namespace, found: _Found) -> int:
     changed = f", {written.redacted} of them redacted" if written.redacted else ""
     said = f"{_count(len(found.session.prompts), 'message')}, {_count(written.files, 'file')}"
     print(f"{said} ({printable(state)}){changed}; read task.py where it says EDIT, then:", file=sys.stderr)
-    print(
-        f"  inspect eval {written.folder / 'task.py'} --solver computeragent/claude_code --model mockllm/model",
-        file=sys.stderr,
-    )
+    # Inspect finds tasks by relative paths.
+    go, task = ("", out / "task.py") if not out.is_absolute() else (f"cd {shlex.quote(str(out))} && ", "task.py")
+    command = f"inspect eval {shlex.quote(str(task))} --solver computeragent/claude_code --model mockllm/model"
+    print(f"  {go}{command}", file=sys.stderr)
     return 0
 
 

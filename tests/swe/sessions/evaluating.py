@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -53,13 +54,19 @@ def evaluate(
         **limits,
     )
     model = get_model("mockllm/model", custom_outputs=list(outputs))
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Unclosed <MemoryObject", ResourceWarning)  # Inspect leaves some of its own
-        log = inspect_ai.eval(
+    with quiet():
+        return inspect_ai.eval(
             task, solver=agent, model=model, log_dir=str(logs), log_format=log_format, display="none"
         )[0]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Inspect leaves some streams of its own unclosed."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Unclosed <MemoryObject", ResourceWarning)
+        yield
         gc.collect()
-    return log
 
 
 def only(log: EvalLog) -> EvalSample:
