@@ -70,13 +70,13 @@ class Hooks:
             {"engine": "claude"},
             UnknownEngineError,
             "engine 'claude' is not registered",
-            'Did you mean "claude-agent-sdk"? Available: claude-agent-sdk, computer-use, scripted.',
+            'Did you mean "claude-agent-sdk"? Available: acp, claude-agent-sdk, computer-use, scripted.',
         ),
         (
             {"harness": "scriptd"},
             UnknownEngineError,
             "engine 'scriptd' is not registered",
-            'Did you mean "scripted"? Available: claude-agent-sdk, computer-use, scripted.',
+            'Did you mean "scripted"? Available: acp, claude-agent-sdk, computer-use, scripted.',
         ),
         (
             {"identity_loader": "gpa"},

@@ -73,7 +73,7 @@ def test_what_is_built_in_is_there_and_can_be_made(axis: plugins.Registry, names
             resolve_engine,
             UnknownEngineError,
             "engine 'claude' is not registered",
-            'Did you mean "claude-agent-sdk"? Available: claude-agent-sdk, computer-use, scripted.',
+            'Did you mean "claude-agent-sdk"? Available: acp, claude-agent-sdk, computer-use, scripted.',
         ),
         (
             resolve_identity_loader,

@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,12 +19,17 @@ from computeragent.testing.models import ModelSimulator, parse_script
 from .terminal import Terminal
 
 COMMAND = (sys.executable, "-m", "computeragent")
+LOADED = Path(__file__).with_name("loaded.py")
 
 
 class Cli:
-    """`cli("run", ".", "-m", "hi")` runs a command in `work`; `cli.terminal(…)` runs it on a pty."""
+    """`cli("run", ".", "-m", "hi")` runs a command in `work`; `cli.terminal(…)` runs it on a pty.
 
-    def __init__(self, folder: Path) -> None:
+    With the socket of `loaded.py` the former does not load all modules anew; `start` and `terminal` always do.
+    """
+
+    def __init__(self, folder: Path, loaded: Path | None = None) -> None:
+        self.loaded = loaded
         self.home, self.state, self.work = folder / "home", folder / "state", folder / "work"
         for path in (self.home, self.work):
             path.mkdir()
@@ -37,8 +44,10 @@ class Cli:
         self, *args: str, stdin: str | bytes | None = None, timeout: float = 50, **env: str
     ) -> subprocess.CompletedProcess[str]:
         data = stdin.encode() if isinstance(stdin, str) else stdin
+        own = self.loaded is None or any(name.startswith(("LANG", "LC_", "PYTHON", "TZ")) for name in env)
+        command = COMMAND if own else (sys.executable, "-I", "-S", str(LOADED), "ask", str(self.loaded))
         done = subprocess.run(
-            [*COMMAND, *args],
+            [*command, *args],
             env=self.env | env,
             cwd=self.work,
             input=b"" if data is None else data,
@@ -79,9 +88,24 @@ def script(*turns: list[dict[str, Any]]) -> list[str]:
 BASH = script([{"text": "I will."}, {"tool": "Bash", "input": {"command": "make deploy"}}, {"text": "Done."}])
 
 
+@pytest.fixture(scope="session")
+def loaded() -> Iterator[Path]:
+    """The socket of a process that has the command's modules loaded."""
+    with tempfile.TemporaryDirectory(prefix="ca-cli-") as folder:
+        place = Path(folder) / "socket"
+        env = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
+        with subprocess.Popen(
+            [sys.executable, str(LOADED), "serve", str(place)], stdin=subprocess.PIPE, env=env
+        ) as server:
+            while not place.exists():
+                assert server.poll() is None
+                time.sleep(0.02)
+            yield place
+
+
 @pytest.fixture
-def cli(tmp_path: Path) -> Cli:
-    return Cli(tmp_path)
+def cli(tmp_path: Path, loaded: Path) -> Cli:
+    return Cli(tmp_path, loaded)
 
 
 @pytest.fixture

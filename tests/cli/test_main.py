@@ -101,12 +101,12 @@ BAD: dict[str, tuple[list[str], str, str]] = {
     "engine": (
         ["--engine", "scriptd"],
         "error[UNKNOWN_ENGINE]: engine 'scriptd' is not registered",
-        'hint: Did you mean "scripted"? Available: claude-agent-sdk, computer-use, scripted.',
+        'hint: Did you mean "scripted"? Available: acp, claude-agent-sdk, computer-use, scripted.',
     ),
     "the engine's short name": (
         ["--engine", "claude"],
         "error[UNKNOWN_ENGINE]: engine 'claude' is not registered",
-        'hint: Did you mean "claude-agent-sdk"? Available: claude-agent-sdk, computer-use, scripted.',
+        'hint: Did you mean "claude-agent-sdk"? Available: acp, claude-agent-sdk, computer-use, scripted.',
     ),
     "loader": (
         ["--loader", "gpa"],

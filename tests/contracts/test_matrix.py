@@ -122,7 +122,7 @@ async def test_every_cell_fires(
 def test_no_axis_has_a_name_that_the_matrix_has_not() -> None:
     assert set(SUBSTRATES) | ELSEWHERE == set(plugins.substrates.names())
     # what uses a computer has no files to be seen at work with: tests/engines/computer_use/
-    assert set(ENGINES) | {"computer-use"} == set(plugins.engines.names())
+    assert set(ENGINES) | {"acp", "computer-use"} == set(plugins.engines.names())
 
 
 # ── Many at once ──
