@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -81,7 +81,7 @@ class Generation:
         tools = declared(request, self._settings.web_search)
         infos = tool_infos(tools.tools)
         names = [info.name for info in infos]
-        self._bridge.note_tools(infos)
+        self._bridge.note_tools(infos, tools.spaces)
         messages = self._conversations.recognise(messages_of(request, tools))
         model = self._models.choose(request.model)
         config = config_of(request, forward=self._settings.forward_generation_config)
@@ -92,7 +92,7 @@ class Generation:
         if compact is not None:
             shorter, summary = await compact.compact_input(messages)
             asked = replace(asked, messages=shorter)
-        output = await self._approved(asked, compact)
+        output = await self._approved(asked, tools.spaces, compact)
         self._conversations.record([*messages, summary] if summary else messages, names, output)
         self._bridge.note_output(output)
         return response_of(output, front, answer_id, request.model, tools)
@@ -102,7 +102,7 @@ class Generation:
             self._compact = compaction(self._settings.compaction, prefix=self._prefix, tools=tools, model=model)
         return self._compact
 
-    async def _approved(self, asked: _Asked, compact: Compact | None) -> ModelOutput:
+    async def _approved(self, asked: _Asked, spaces: Mapping[str, str], compact: Compact | None) -> ModelOutput:
         """An answer whose calls may be run: what is rejected is told to the model, which is asked again."""
         told: list[ChatMessage] = []
         for _ in range(ATTEMPTS):
@@ -112,9 +112,11 @@ class Generation:
             infos = tool_infos(attempt.tools)
             policies = self._settings.approval
             with approval(policies) if policies else nullcontext():
-                reviewed = await review(output, attempt.messages, own=self._host.own_calls(output, infos))
+                proposals = self._host.proposals(output, infos, spaces)
+                own = frozenset(each.call_id for each in proposals)
+                reviewed = await review(output, attempt.messages, own=own)
             if not reviewed.rejection:
-                self._host.propose(reviewed.output, infos)
+                self._host.propose(proposals)
                 return reviewed.output
             told.extend(reviewed.rejection)
         raise too_often()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
@@ -37,7 +37,9 @@ class HostServer:
 
 
 @dataclass(frozen=True)
-class _Proposal:
+class Proposal:
+    """A call that the model made of a tool of the host."""
+
     server: str
     tool: str
     arguments: dict[str, Any]
@@ -50,7 +52,7 @@ class HostTools:
 
     servers: dict[str, HostServer]
     approval: list[ApprovalPolicy] | None = None
-    _proposals: deque[_Proposal] = field(default_factory=lambda: deque[_Proposal](maxlen=_MOST))
+    _proposals: deque[Proposal] = field(default_factory=lambda: deque[Proposal](maxlen=_MOST))
 
     @classmethod
     def of(cls, given: Sequence[BridgedToolsSpec | Tool], policies: list[ApprovalPolicy] | None = None) -> HostTools:
@@ -82,25 +84,24 @@ class HostTools:
             if server.tools
         )
 
-    def own_calls(self, output: ModelOutput, infos: Sequence[ToolInfo]) -> frozenset[str]:
-        """The ids of the calls in an answer that are calls of these tools."""
-        return frozenset(proposal.call_id for proposal in self._found(output, infos))
-
-    def propose(self, output: ModelOutput, infos: Sequence[ToolInfo]) -> None:
-        """The agent gets this answer: each call of these tools in it may be run once."""
-        self._proposals.extend(self._found(output, infos))
-
-    def _found(self, output: ModelOutput, infos: Sequence[ToolInfo]) -> list[_Proposal]:
+    def proposals(
+        self, output: ModelOutput, infos: Sequence[ToolInfo], spaces: Mapping[str, str]
+    ) -> tuple[Proposal, ...]:
+        """The calls of these tools in an answer; `infos` and `spaces` are the agent's tools and their namespaces."""
         calls = [] if output.empty else output.message.tool_calls or []
         declared = {info.name: info for info in infos}
-        return [
-            _Proposal(server.name, name, call.arguments, call.id)
+        return tuple(
+            Proposal(server.name, name, call.arguments, call.id)
             for call in calls
             if (info := declared.get(call.function)) is not None
             for server in self.servers.values()
             for name, tool in server.tools.items()
-            if denotes(info, server.name, name, tool.description)
-        ]
+            if denotes(info, server.name, name, tool.description, spaces.get(info.name, ""))
+        )
+
+    def propose(self, proposals: Sequence[Proposal]) -> None:
+        """The agent gets an answer with these calls: each may be run once."""
+        self._proposals.extend(proposals)
 
     async def run(self, server: HostServer, name: str, arguments: dict[str, Any]) -> ChatMessageTool:
         """Run a tool in the sample, as Inspect runs its own: validated, approved, limited, and in the log.
@@ -120,7 +121,7 @@ class HostTools:
         done = await execute_tools([message], [tool], approval=self.approval)
         return next(each for each in done.messages if isinstance(each, ChatMessageTool))
 
-    def _taken(self, server: HostServer, tool: ToolDef, arguments: dict[str, Any]) -> _Proposal | None:
+    def _taken(self, server: HostServer, tool: ToolDef, arguments: dict[str, Any]) -> Proposal | None:
         for proposal in self._proposals:
             if (proposal.server, proposal.tool) == (server.name, tool.name) and _same(tool, proposal, arguments):
                 self._proposals.remove(proposal)
@@ -132,7 +133,7 @@ class NotProposedError(Exception):
     """An agent called a tool of the host that the model did not."""
 
 
-def _same(tool: ToolDef, proposal: _Proposal, arguments: dict[str, Any]) -> bool:
+def _same(tool: ToolDef, proposal: Proposal, arguments: dict[str, Any]) -> bool:
     proposed = proposal.arguments
     if not tool.parameters.additionalProperties:
         # Agents let the model say more to a tool than they pass on.

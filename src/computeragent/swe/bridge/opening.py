@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import socket
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import anyio
-import sniffio
 from inspect_ai.agent import AgentState, BridgedToolsSpec
 from inspect_ai.approval import ApprovalPolicy
 from inspect_ai.model import CompactionStrategy, GenerateFilter, Model
@@ -71,10 +71,11 @@ async def agent_bridge(
     served, `UnsupportedRuntimeError` under trio, and what `get_model` raises for a model that is none.
 
     """
-    if sniffio.current_async_library() != "asyncio":
-        raise UnsupportedRuntimeError(
-            "the model bridge runs on asyncio", hint="Leave INSPECT_ASYNC_BACKEND out, or set it to asyncio."
-        )
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError as error:
+        hint = "Leave INSPECT_ASYNC_BACKEND out, or set it to asyncio."
+        raise UnsupportedRuntimeError("the model bridge runs on asyncio", hint=hint) from error
     models = Models(model, model_aliases)
     host = HostTools.of(bridged_tools, approval)
     grant: WebSearchProviders | None = SEARCHES if web_search is True else web_search or None

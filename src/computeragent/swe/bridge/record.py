@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from inspect_ai.agent import AgentState
 from inspect_ai.model import ModelOutput, StopReason
@@ -12,6 +13,10 @@ from inspect_ai.tool import ToolInfo
 
 from computeragent.clis import McpServer
 from computeragent.errors import ModelCallError
+
+_NONE: Mapping[str, str] = MappingProxyType({})
+_TELLING = 40
+"""Characters from which on a description says by itself which tool it is of."""
 
 _WORDS = re.compile(r"[^0-9A-Za-z]+")
 
@@ -72,10 +77,11 @@ class Bridge:
         """Tools (names and descriptions) that the model should be offered."""
         self._offered.update({(server, name): description for name, description in tools})
 
-    def note_tools(self, tools: Collection[ToolInfo]) -> None:
-        """A request offers these to the model."""
+    def note_tools(self, tools: Collection[ToolInfo], spaces: Mapping[str, str] = _NONE) -> None:
+        """A request offers these to the model; `spaces` are the namespaces of those that have one."""
         for key, description in self._offered.items():
-            if key not in self._seen and any(denotes(tool, *key, description) for tool in tools):
+            found = (denotes(tool, *key, description, spaces.get(tool.name, "")) for tool in tools)
+            if key not in self._seen and any(found):
                 self._seen.add(key)
 
     def note_output(self, output: ModelOutput) -> None:
@@ -83,20 +89,17 @@ class Bridge:
         self.last_stop_reason = None if output.empty else output.stop_reason
 
 
-def denotes(tool: ToolInfo, server: str, name: str, description: str) -> bool:
-    """Whether a tool of the agent's is this one of ours, which agents call `mcp__server__name` and the like."""
-    if is_named(tool.name, server, name):
+def denotes(tool: ToolInfo, server: str, name: str, description: str, space: str = "") -> bool:
+    """Whether a tool of the agent's, in its namespace `space`, is the tool `name` of our `server`.
+
+    Agents call it ``mcp__server__name`` and the like. A name alone may be that of a tool of the agent's own.
+    """
+    if _plain(f"{space}_{tool.name}").endswith(_plain(f"{server}_{name}")):
         return True
-    # Agents shorten names that are long, but pass the description on.
+    # Agents shorten names that are long, or leave the server out, but pass the description on.
     said = tool.description.strip()
-    return len(said) > 40 and said == description.strip()
-
-
-def is_named(called: str, server: str, name: str) -> bool:
-    """Whether this is how an agent calls the tool `name` of `server`."""
-    words, own = _plain(called), _plain(name)
-    return words == own or (words.endswith(f"_{own}") and _plain(server) in words)
+    return said == description.strip() and (len(said) > _TELLING or (bool(said) and tool.name == name))
 
 
 def _plain(name: str) -> str:
-    return _WORDS.sub("_", name).strip("_").lower()
+    return "_" + _WORDS.sub("_", name).strip("_").lower()

@@ -43,6 +43,11 @@ class Declared:
     choice: ToolChoice | None
     wire: Mapping[str, WireTool]
 
+    @property
+    def spaces(self) -> dict[str, str]:
+        """The namespaces of those that have one, by the names that the model knows them by."""
+        return {name: str(each.extra["namespace"]) for name, each in self.wire.items() if "namespace" in each.extra}
+
     def name_of(self, call: ToolCall) -> str:
         """The name that the model knows the tool of this call by."""
         space = call.extra.get("namespace")
@@ -103,7 +108,7 @@ def _parsed(tools: Any) -> tuple[Tool, ...]:
 
 
 def _info(name: str, tool: Tool) -> ToolInfo | None:
-    description = tool.description or tool.extra.get("description") or name
+    description = tool.description or str(tool.extra.get("description") or name)
     if tool.kind == "function":
         return ToolInfo(name=name, description=description, parameters=tool_params(tool.input_schema))
     if tool.kind == _CUSTOM:
