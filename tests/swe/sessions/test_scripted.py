@@ -15,7 +15,7 @@ from inspect_ai.log import EvalSample
 from inspect_ai.model import ChatMessageAssistant, ChatMessageSystem, ChatMessageUser, ContentAudio, ContentText
 from inspect_ai.solver import user_message
 
-from computeragent.errors import ComputerAgentError, UnknownEngineError, ValidationError
+from computeragent.errors import ComputerAgentError, UnknownEngineError, UnknownSubstrateError, ValidationError
 from computeragent.eventlog import SqliteEventLog
 from computeragent.settings import home
 from computeragent.swe.sessions import computeragent_agent
@@ -211,13 +211,15 @@ def test_sessions_are_recorded_where_asked(tmp_path: Path) -> None:
 
 def test_no_secret_reaches_inspects_log(tmp_path: Path) -> None:
     options = {"script": [[ANSWER]], "mcp_servers": {"x": {"headers": {"Authorization": "Bearer hunter2-hunter2"}}}}
-    agent = computeragent_agent(engine="scripted", options=options, envs={"MY_KEY": "sesame-open-123"})
+    policy = {"kind": "rules", "text": "version: 1\nrules: [{name: all, effect: allow}]\n# Bearer hunter3-hunter3\n"}
+    agent = computeragent_agent(engine="scripted", options=options, policy=policy, envs={"MY_KEY": "sesame-open-123"})
     log = evaluate(tmp_path, agent, log_format="json")
     assert log.status == "success"
     written = "".join(path.read_text() for path in tmp_path.glob("*.json"))
     assert "MY_KEY=***" in written
     assert "sesame-open-123" not in written
     assert "hunter2-hunter2" not in written
+    assert "hunter3-hunter3" not in written
 
 
 @pytest.mark.parametrize(
@@ -226,6 +228,11 @@ def test_no_secret_reaches_inspects_log(tmp_path: Path) -> None:
         ({"engine": "clode"}, UnknownEngineError, "clode"),
         ({"engine": "scripted", "attempts": 0}, ValidationError, "attempts must be 1 or more"),
         ({"engine": "scripted", "bridged_tools": [BridgedToolsSpec("x", [])]}, ValidationError, "bridged_tools need"),
+        ({"runtime": "nosuch"}, UnknownSubstrateError, "nosuch"),
+        ({"policy": {"kind": "nosuch"}}, ValidationError, "policy.kind names no kind"),
+        ({"session_store": {"kind": 1}}, ValidationError, "not a session store"),
+        ({"attachments": [{"path": "x"}]}, ValidationError, "not an attachment"),
+        ({"source": {"type": "nosuch"}}, ValidationError, "source type 'nosuch' is not known"),
         ({"source": "https://me:secret@host/x.git"}, ValidationError, "has a key in it"),
         ({"source": {"type": "git", "url": "https://secret@host/x.git"}}, ValidationError, "has a key in it"),
     ],
@@ -245,7 +252,6 @@ def test_what_cannot_work_is_refused_when_the_agent_is_made(
         ([ChatMessageUser(content=[ContentAudio(audio=SOUND, format="mp3")])], {}, "asks for nothing"),
         ([ChatMessageUser(content=[ContentText(text="x"), ContentAudio(audio=SOUND, format="mp3")])], {}, "no audio"),
         ([ChatMessageUser(content="x")], {"cwd": "nowhere"}, "'nowhere' is no folder"),
-        ([ChatMessageUser(content="x")], {"runtime": "nosuch"}, "nosuch"),
         ([ChatMessageUser(content="x")], {"source": "/no/such/folder"}, "does not exist"),
         ([ChatMessageUser(content="x")], {"sandbox": "other"}, "other"),
     ],

@@ -6,20 +6,24 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import wraps
+from pathlib import Path
 from typing import Any, ParamSpec, cast
 
 from inspect_ai.agent import Agent, AgentAttempts, AgentState, BridgedToolsSpec, agent, agent_with
 from inspect_ai.model import CompactionStrategy, GenerateFilter, Model
 
 from computeragent import plugins
+from computeragent.agent_input import attachment, loader_choice, policy_choice, store_choice
 from computeragent.errors import EngineError, ValidationError
 from computeragent.eventlog import EventLog
+from computeragent.identity.sources import parse_source
 from computeragent.policy.config import AnyPolicy
 from computeragent.protocol_types import (
     Attachment,
     EngineDriver,
     IdentityLoader,
     IdentitySource,
+    LocalSource,
     StoreConfig,
     Substrate,
     ToolCallback,
@@ -57,12 +61,12 @@ def _without_secrets(factory: Callable[P, Agent]) -> Callable[P, Agent]:
     @wraps(factory)
     def make(*args: P.args, **kwargs: P.kwargs) -> Agent:
         given = cast("dict[str, Any]", kwargs)
-        for name in ("envs", "options"):
+        for name in ("envs", "options", "policy", "session_store"):
             value = given.get(name)
             if isinstance(value, Mapping) and value:
                 given[name] = _Shown(cast("Mapping[str, Any]", value), _shown(name, cast("Mapping[str, Any]", value)))
         source: object = given.get("source")
-        text = source if isinstance(source, str) else json.dumps(source, default=str)
+        text = str(source) if isinstance(source, str | Path) else json.dumps(source, default=str)
         if _KEY_IN_ADDRESS.search(text):
             raise ValidationError(
                 "the source's address has a key in it, which Inspect would write into its log",
@@ -71,6 +75,18 @@ def _without_secrets(factory: Callable[P, Agent]) -> Callable[P, Agent]:
         return factory(*args, **kwargs)
 
     return make
+
+
+def _source(given: IdentitySource | Mapping[str, Any] | str | Path) -> IdentitySource:
+    """A source as it is meant where the agent is made: samples may run in other folders."""
+    source = parse_source(given)
+    return (
+        LocalSource(path=str(Path(source.path).expanduser().absolute())) if isinstance(source, LocalSource) else source
+    )
+
+
+def _plain(given: Any) -> Any:
+    return dict(given) if isinstance(given, _Shown) else given
 
 
 def _shown(name: str, value: Mapping[str, Any]) -> str:
@@ -89,7 +105,7 @@ def computeragent_agent(
     name: str = "ComputerAgent",
     description: str = _DESCRIPTION,
     *,
-    source: IdentitySource | Mapping[str, Any] | str | None = None,
+    source: IdentitySource | Mapping[str, Any] | str | Path | None = None,
     engine: str | EngineDriver = "claude-agent-sdk",
     runtime: str | Substrate | None = None,
     identity_loader: str | IdentityLoader | None = None,
@@ -154,12 +170,14 @@ def computeragent_agent(
         sandbox: Name of the sandbox, where the sample has several.
         cwd: The folder in the sandbox to work in. Default: the sandbox's working folder.
 
-    Raises `ValidationError` and `UnknownEngineError` at once for what can be seen at once.
+    Raises a `ComputerAgentError` at once for what can be seen at once.
 
     """
     wired = engine != "scripted" if bridge is None else bridge
     if isinstance(engine, str):
         plugins.engines.require(engine)
+    if isinstance(runtime, str):
+        plugins.substrates.require(runtime)
     tries, tools = attempts_of(attempts), bridged_tools_of(bridged_tools)
     if tries.attempts < 1:
         raise ValidationError(f"attempts must be 1 or more, got {tries.attempts}", hint="Leave it out for one.")
@@ -170,20 +188,23 @@ def computeragent_agent(
         )
     plan = Plan(
         agent={
-            "source": source,
+            "source": None if source is None else _source(source),
             "engine": engine,
-            "identity_loader": identity_loader,
-            "policy": policy,
+            "identity_loader": loader_choice(identity_loader),
+            "policy": policy_choice(_plain(policy), None),
             "on_tool_call": on_tool_call,
             "budget_max_usd": budget_max_usd,
             "approval_timeout": approval_timeout,
             "model": model_config,
         },
-        kept={"session_store": session_store, "event_log": event_log},
+        kept={
+            "session_store": None if session_store is None else store_choice(_plain(session_store)),
+            "event_log": event_log,
+        },
         runtime=runtime,
         options=dict(options or {}),
         envs=dict(envs or {}),
-        attachments=attachments,
+        attachments=[attachment(item) for item in attachments],
         system_prompt=system_prompt,
         attempts=tries,
         wired=wired,

@@ -17,7 +17,6 @@ from inspect_ai.util import sandbox as sandbox_of
 
 from computeragent import plugins
 from computeragent.agent import ComputerAgent
-from computeragent.agent_input import attachment
 from computeragent.errors import EngineError, ValidationError
 from computeragent.protocol_types import Attachment, LocalSource, Substrate
 from computeragent.swe.agents.launching import is_local, unwrapped
@@ -41,7 +40,7 @@ class Plan:
     runtime: str | Substrate | None
     options: Mapping[str, Any]
     envs: Mapping[str, str]
-    attachments: Sequence[Attachment | Mapping[str, Any]]
+    attachments: Sequence[Attachment]
     system_prompt: str | None
     attempts: AgentAttempts
     wired: bool
@@ -58,9 +57,7 @@ async def run(plan: Plan, state: AgentState, memory: SampleMemory) -> AgentState
     async with memory.lock, AsyncExitStack() as stack:
         folder = await stack.enter_async_context(sample_folder(where, memory.root, plan.cwd))
         access = await stack.enter_async_context(_access(plan, state))
-        substrate = SampleSubstrate(
-            _runtime(plan, where), folder, [attachment(item) for item in plan.attachments], filled=memory.filled
-        )
+        substrate = SampleSubstrate(_runtime(plan, where), folder, plan.attachments, filled=memory.filled)
         memory.filled = True
         kept: dict[str, Any] = {"session_store": memory.transcript, "event_log": memory.log}
         kept |= {name: value for name, value in plan.kept.items() if value is not None}
