@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         mini_swe_agent,
         opencode,
     )
+    from computeragent.swe.sandboxes import SandboxBind, SandboxConfig
     from computeragent.swe.sessions import ComputerAgentRun, computeragent_agent
 
 _PLACES = {
@@ -37,6 +38,8 @@ _PLACES = {
     "CentaurOptions": "swe.agents",
     "CodexWebSearch": "artifacts",
     "ComputerAgentRun": "swe.sessions",
+    "SandboxBind": "swe.sandboxes",
+    "SandboxConfig": "swe.sandboxes",
     "SandboxPlatform": "artifacts",
     "cached_agent_binaries": "artifacts",
     "claude_code": "swe.agents",
@@ -56,6 +59,8 @@ __all__ = [
     "CentaurOptions",
     "CodexWebSearch",
     "ComputerAgentRun",
+    "SandboxBind",
+    "SandboxConfig",
     "SandboxPlatform",
     "cached_agent_binaries",
     "claude_code",

@@ -2,6 +2,6 @@
 
 from computeragent.swe.sandboxes.bwrap import BwrapSandbox
 from computeragent.swe.sandboxes.namespace import NamespaceSandbox
-from computeragent.swe.sandboxes.types import OwnSandbox, SandboxConfig, own
+from computeragent.swe.sandboxes.types import OwnSandbox, SandboxBind, SandboxConfig, own
 
-__all__ = ["BwrapSandbox", "NamespaceSandbox", "OwnSandbox", "SandboxConfig", "own"]
+__all__ = ["BwrapSandbox", "NamespaceSandbox", "OwnSandbox", "SandboxBind", "SandboxConfig", "own"]

@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Literal
 
@@ -26,7 +26,7 @@ class Command:
     `exit_code` is None while it runs, and above 128 for a signal, as shells have it.
     """
 
-    def __init__(self, warden: socket.socket, stdin: int | None, stdout: int, stderr: int) -> None:
+    def __init__(self, warden: socket.socket, stdin: int | None, streams: Mapping[int, Stream]) -> None:
         self.pid = 0
         self.exit_code: int | None = None
         self.sink: Callable[[Stream, bytes], None] = _nowhere
@@ -37,7 +37,9 @@ class Command:
         self._exited, self._drained, self._gone = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._amount = 0
         self._writing = asyncio.Lock()
-        self._streams: dict[int, Stream] = {stdout: "stdout", stderr: "stderr"}
+        self._streams = dict(streams)
+        if not streams:
+            self._drained.set()
         self._paused, self._wanted = False, True
         self._loop = asyncio.get_running_loop()
         warden.setblocking(False)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import array
 import asyncio
-import contextlib
 import errno
 import json
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from contextlib import ExitStack, suppress
+from typing import Any
 
 import anyio
 from inspect_ai.util import SandboxUnavailableError
@@ -19,7 +19,6 @@ from computeragent.swe.sandboxes.command import Command
 
 _ANSWER_WITHIN = 60.0
 _DESCRIPTORS = 4
-T = TypeVar("T")
 
 
 class UnknownUserError(Exception):
@@ -50,6 +49,33 @@ class Control:
         """
         message = {"do": "spawn", "argv": list(argv), "cwd": cwd, "env": dict(env), "user": user, "stdin": stdin}
         return await self._apart(self._spawn(message), lambda command: command.abandon())
+
+    async def spawn_in_terminal(self, argv: Sequence[str], *, cwd: str, user: str | None) -> tuple[Command, int]:
+        """Start a command in a terminal of its own; it, and the terminal's other end. Raises as `spawn` does."""
+        message: dict[str, Any] = {
+            "do": "spawn",
+            "argv": list(argv),
+            "cwd": cwd,
+            "env": {},
+            "user": user,
+            "stdin": True,
+        }
+
+        async def both() -> tuple[Command, int]:
+            outer, inner = await self._descriptors_of({"do": "terminal"}, "a terminal")
+            try:
+                return await self._spawn({**message, "terminal": True}, terminal=inner), outer
+            except BaseException:
+                os.close(outer)
+                raise
+            finally:
+                os.close(inner)
+
+        def discard(made: tuple[Command, int]) -> None:
+            made[0].abandon()
+            os.close(made[1])
+
+        return await self._apart(both(), discard)
 
     async def open(self, path: str, *, cwd: str, write: bool) -> int:
         """A descriptor of a file inside; missing folders are made for one that is written. Raises `OSError`."""
@@ -93,40 +119,46 @@ class Control:
             task.add_done_callback(unwanted)
             raise
 
-    async def _spawn(self, message: dict[str, Any]) -> Command:
+    async def _spawn(self, message: dict[str, Any], terminal: int | None = None) -> Command:
         ours, theirs = socket.socketpair()
-        pipes = [os.pipe2(os.O_CLOEXEC) for _ in range(3 if message["stdin"] else 2)]
-        stdin, (out, out_inside), (err, err_inside) = (pipes[0] if message["stdin"] else None, *pipes[-2:])
-        inside = [theirs.fileno(), *([stdin[0]] if stdin else []), out_inside, err_inside]
-        command = Command(ours, stdin[1] if stdin else None, out, err)
-        try:
+        with ExitStack() as inside:  # what is the command's, and is closed here
+            inside.callback(theirs.close)
+            if terminal is not None:
+                command = Command(ours, None, {})
+                passed = [theirs.fileno(), terminal, terminal, terminal]
+            else:
+                pipes = [os.pipe2(os.O_CLOEXEC) for _ in range(3 if message["stdin"] else 2)]
+                stdin, (out, out_inside), (err, err_inside) = (pipes[0] if message["stdin"] else None, *pipes[-2:])
+                passed = [theirs.fileno(), *([stdin[0]] if stdin else []), out_inside, err_inside]
+                for each in passed[1:]:
+                    inside.callback(os.close, each)
+                command = Command(ours, stdin[1] if stdin else None, {out: "stdout", err: "stderr"})
             try:
                 async with self._turn:
-                    await self._send(message, inside)
-                    for each in inside[1:]:
-                        os.close(each)
-                    theirs.close()
-                    inside = []
+                    await self._send(message, passed)
+                    inside.close()
                     with anyio.fail_after(_ANSWER_WITHIN):
-                        said = await command.first()
-            finally:
-                for each in inside[1:]:
-                    os.close(each)
-                theirs.close()
-            if said is None:
-                if self._alive():
-                    return command  # it has begun with ending its warden, and counts as killed
-                raise SandboxUnavailableError("the sandbox has ended")
-            if "unknown_user" in said:
-                raise UnknownUserError(said["unknown_user"])
-            if "errno" in said:
-                raise OSError(said["errno"], said["text"], said["about"])
-        except BaseException:
-            command.close()
-            raise
+                        return self._started(command, await command.first())
+            except BaseException:
+                command.close()
+                raise
+
+    def _started(self, command: Command, said: dict[str, Any] | None) -> Command:
+        if said is None:
+            if self._alive():
+                return command  # it has begun with ending its warden, and counts as killed
+            raise SandboxUnavailableError("the sandbox has ended")
+        if "unknown_user" in said:
+            raise UnknownUserError(said["unknown_user"])
+        if "errno" in said:
+            raise OSError(said["errno"], said["text"], said["about"])
         return command
 
     async def _descriptor(self, message: dict[str, Any], about: str) -> int:
+        [descriptor] = await self._descriptors_of(message, about)
+        return descriptor
+
+    async def _descriptors_of(self, message: dict[str, Any], about: str) -> list[int]:
         async with self._turn:
             await self._send(message, [])
             with anyio.fail_after(_ANSWER_WITHIN):
@@ -135,7 +167,7 @@ class Control:
             raise SandboxUnavailableError("the sandbox has ended")
         if "errno" in answer[0]:
             raise OSError(answer[0]["errno"], answer[0]["text"], about)
-        return answer[1][0]
+        return answer[1]
 
     async def _send(self, message: dict[str, Any], descriptors: list[int]) -> None:
         text = json.dumps({**message, "fds": len(descriptors)}).encode()
@@ -169,7 +201,7 @@ class Control:
                     self._sock, 1 << 16, _DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
                 )
             except BlockingIOError:
-                with contextlib.suppress(anyio.ClosedResourceError):
+                with suppress(anyio.ClosedResourceError):
                     await anyio.wait_readable(self._sock)
                 continue
             except OSError as error:

@@ -22,6 +22,7 @@ from inspect_ai.util import (
     SandboxConnection,
     SandboxEnvironment,
     SandboxEnvironmentLimits,
+    registry_info,
 )
 
 from computeragent.errors import ValidationError
@@ -29,10 +30,12 @@ from computeragent.swe.sandboxes.boot import Booted
 from computeragent.swe.sandboxes.command import Command, Stream
 from computeragent.swe.sandboxes.control import UnknownUserError
 from computeragent.swe.sandboxes.process import SandboxProcess
+from computeragent.swe.sandboxes.shells import Shells
 from computeragent.swe.sandboxes.types import OwnSandbox, SandboxConfig
 
 CWD = "/workspace"
 INSIDE = Path(__file__).parent / "inside"
+_PROFILE = 'if [ -n "$BASH_VERSION" ] && [ -f ~/.bashrc ]; then . ~/.bashrc; fi\n'
 _NOT_FOUND, _NOT_STARTED = 127, 126
 
 
@@ -46,6 +49,7 @@ class SupervisedSandbox(OwnSandbox):
         self._booted = booted
         self._control = booted.control
         self._commands: set[Command] = set()
+        self._shells: dict[str | None, Shells] = {}
 
     async def exec(
         self,
@@ -134,8 +138,16 @@ class SupervisedSandbox(OwnSandbox):
         return await self._control.listen(port)
 
     async def connection(self, *, user: str | None = None) -> SandboxConnection:
-        """How a person gets a shell inside."""
-        raise NotImplementedError
+        """How a person gets a shell inside: a command for this machine's terminal, good until the sandbox ends.
+
+        Raises `SandboxUserUnsupportedError` for a user that cannot be had.
+        """
+        user = self._check_user(user)
+        if user not in self._shells:
+            await self._ensure_profile()
+            self._shells[user] = Shells(self._control, cwd=self.cwd, user=user)
+        kind = registry_info(type(self)).name.rpartition("/")[2]
+        return SandboxConnection(type=kind, command=self._shells[user].command)
 
     def default_polling_interval(self) -> float:
         """Seconds between looks of Inspect's own services."""
@@ -176,6 +188,8 @@ class SupervisedSandbox(OwnSandbox):
 
     async def close(self) -> None:
         """End it."""
+        for each in self._shells.values():
+            await each.close()
         self._control.close()
         for each in self._commands:
             each.close()
@@ -190,6 +204,12 @@ class SupervisedSandbox(OwnSandbox):
     def _check_user(self, user: str | None) -> str | None:
         """The user for the supervisor. Raises `SandboxUserUnsupportedError` for one that cannot be had."""
         return user
+
+    async def _ensure_profile(self) -> None:
+        """A login shell reads no .bashrc by itself; Inspect, and people, write there what their shell shall know."""
+        profile = f"{self.home}/.profile"
+        if not (await self.exec(["/usr/bin/test", "-e", profile])).success:
+            await self.write_file(profile, _PROFILE)
 
     async def _start(
         self, cmd: list[str], cwd: str | None, env: Mapping[str, str] | None, user: str | None, *, stdin: bool

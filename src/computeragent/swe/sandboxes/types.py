@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from computeragent.substrates.cgroups import Limits
 
 
-class Bind(BaseModel, frozen=True):
+class SandboxBind(BaseModel, frozen=True):
     """A folder of the host to show. `target` is where, by default the same place."""
 
     model_config = ConfigDict(extra="forbid")
@@ -29,7 +29,7 @@ class SandboxConfig(BaseModel, frozen=True):
     Args:
         network: ``"none"`` (the default): a loopback of its own and nothing else. ``"host"``: the host's network, its
             loopback included.
-        bind: Folders of the host to show: a path, read-only at the same place, or a `Bind`.
+        bind: Folders of the host to show: a path, read-only at the same place, or a `SandboxBind`.
         memory: Bytes that all processes may use together, files in memory included; None for no limit.
         pids: Processes and threads; None for no limit. The default holds where this user can make control groups.
         hide: Further folders to show empty. For ``namespace``, which shows the machine; its homes, temporary folders
@@ -40,7 +40,7 @@ class SandboxConfig(BaseModel, frozen=True):
     model_config = ConfigDict(extra="forbid")
 
     network: Literal["none", "host"] = "none"
-    bind: tuple[str | Bind, ...] = ()
+    bind: tuple[str | SandboxBind, ...] = ()
     memory: int | None = None
     pids: int | None = 4096
     hide: tuple[str, ...] = ()

@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # it takes longer to import than all else here
 
 _PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
+_TIOCSCTTY = 0x540E
 _KILL_WITHIN = 10.0  # seconds
 
 
@@ -104,15 +105,14 @@ def _answer(wire: Wire, message: dict[str, Any], descriptors: list[int], libc: c
                 listener.listen(256)
                 wire.send({"fds": 1}, [listener.fileno()])
             return
-        opened = _open(message)
+        opened = os.openpty() if message["do"] == "terminal" else (_open(message),)
     except (OSError, ValueError) as error:  # a name with a NUL, or of no encoding, is a `ValueError`
         number = getattr(error, "errno", None) or errno.EINVAL
         wire.send({"errno": number, "text": os.strerror(number)})
         return
-    try:
-        wire.send({"fds": 1}, [opened])
-    finally:
-        os.close(opened)
+    wire.send({"fds": len(opened)}, list(opened))
+    for each in opened:
+        os.close(each)
 
 
 def _spawn(wire: Wire, message: dict[str, Any], descriptors: list[int], libc: ctypes.CDLL) -> None:
@@ -194,6 +194,7 @@ class _Warden:
                 stdout=streams[0],
                 stderr=streams[1],
                 start_new_session=True,
+                preexec_fn=_control_terminal if message.get("terminal") else None,  # noqa: PLW1509 - no threads here
                 **identity,
             )
         except (OSError, ValueError) as error:
@@ -235,6 +236,12 @@ class _Warden:
             self._host.sendall(json.dumps(message).encode() + b"\n")
         except OSError:
             return  # nobody listens any more
+
+
+def _control_terminal() -> None:
+    import fcntl
+
+    fcntl.ioctl(0, _TIOCSCTTY, 0)
 
 
 def _noticed(number: int, frame: object) -> None:
