@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from computeragent.engines.acp.process import RUN_MARK
 from computeragent.processes import marks
 from computeragent.testing.conformance.probe import Probe
 from computeragent.wire.events import CaSessionEnded, SdkMessage
@@ -31,8 +30,9 @@ async def ended(probe: Probe, tmp_path: Path, plan: Path, **more: Any) -> CaSess
     return end
 
 
-def left_over(before: dict[int, str]) -> dict[int, str]:
-    return {pid: mark for pid, mark in marks(RUN_MARK).items() if pid not in before}
+def living(plan: Path) -> set[int]:
+    """The stand-ins that follow this plan, and what they started."""
+    return {pid for pid, followed in marks("PLAN").items() if followed == str(plan)}
 
 
 async def test_a_program_that_is_not_there(tmp_path: Path, probe: Probe) -> None:
@@ -106,24 +106,21 @@ async def test_last_words_are_bounded(tmp_path: Path, probe: Probe) -> None:
 
 
 async def test_children_that_left_the_group_end_with_the_run(tmp_path: Path, probe: Probe) -> None:
-    before = marks(RUN_MARK)
     plan = write_plan(tmp_path, [{"child": 1}, {"say": "It runs."}])
     async with session_of(tmp_path, plan) as session:
         await probe.turn(session, "go on")
-        assert len(left_over(before)) == 2
-    assert left_over(before) == {}
+        assert len(living(plan)) == 2
+    assert living(plan) == set()
 
 
 async def test_an_agent_that_does_not_leave_is_ended(tmp_path: Path, probe: Probe) -> None:
-    before = marks(RUN_MARK)
     plan = write_plan(tmp_path, [{"say": "I stay."}], faults={"stays": True})
     async with session_of(tmp_path, plan) as session:
         await probe.turn(session, "go on")
-    assert left_over(before) == {}
+    assert living(plan) == set()
 
 
 async def test_a_cancelled_run_ends_an_agent_that_is_deaf(tmp_path: Path, probe: Probe) -> None:
-    before = marks(RUN_MARK)
     plan = write_plan(tmp_path, [{"say": "Deaf."}, {"deaf": 600}])
     async with session_of(tmp_path, plan) as session:
         stream = session.events()
@@ -133,19 +130,18 @@ async def test_a_cancelled_run_ends_an_agent_that_is_deaf(tmp_path: Path, probe:
         end = [recorded async for recorded in stream][-1].event
     assert isinstance(end, CaSessionEnded)
     assert end.reason == "cancelled"
-    assert left_over(before) == {}
+    assert living(plan) == set()
 
 
 async def test_a_run_that_is_cancelled_while_the_agent_gets_ready(tmp_path: Path) -> None:
-    before = marks(RUN_MARK)
     plan = write_plan(tmp_path, faults={"mute": ["session/new"]})
     async with session_of(tmp_path, plan) as session:
-        while not left_over(before):
+        while not living(plan):
             await asyncio.sleep(0.01)
         await session.cancel()
         assert session.ended is not None
         assert session.ended.reason == "cancelled"
-    assert left_over(before) == {}
+    assert living(plan) == set()
 
 
 @pytest.mark.parametrize(
