@@ -9,11 +9,13 @@ from typing import Any
 
 import httpx2
 import pytest
+import trio
 from inspect_ai.agent import Agent, AgentState, BridgedToolsSpec, agent
 from inspect_ai.model import CompactionTrim, ModelAPI, ModelUsage, get_model
 from inspect_ai.util import sandbox, sandboxenv
 from inspect_ai.util._sandbox.local import LocalSandboxEnvironment
 
+from computeragent.errors import UnsupportedRuntimeError
 from computeragent.swe.bridge import agent_bridge
 from computeragent.swe.sandboxes import BwrapSandbox
 
@@ -191,6 +193,15 @@ def test_a_conversation_that_gets_too_long_is_shortened_for_the_model_alone(monk
     sample = finished(evaluate(body, model, prompt="question 0", bridge={"compaction": strategy}))
     assert len(model.asked[-1].messages) < 11
     assert events(sample, "compaction")
+
+
+def test_under_trio_it_says_what_it_needs():
+    async def open_it() -> None:
+        async with agent_bridge(AgentState(messages=[])):
+            raise AssertionError("it opened")
+
+    with pytest.raises(UnsupportedRuntimeError, match="runs on asyncio"):
+        trio.run(open_it)
 
 
 def test_answers_at_the_same_time():

@@ -7,6 +7,7 @@ conversation with the user: the one that has the user's words and tools, and tha
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -71,7 +72,7 @@ class Conversations:
             ids = self._ids.setdefault(_key(message), [])
             found = next((each for each in ids if each not in taken), None)
             if found is None:
-                found = message.id or ""
+                found = message.id or secrets.token_urlsafe(16)
                 ids.append(found)
             message.id = found
             taken.add(found)

@@ -42,6 +42,9 @@ from computeragent.swe.bridge.schemas import json_schema
 from computeragent.swe.bridge.tools import Declared
 from computeragent.wire.encoding import to_json
 
+NEW = ""
+"""The id of a message until it is known whether it is new: to make one takes ten times as long as all else here."""
+
 _FALLBACKS = {"image": "image/png", "document": "application/pdf", "audio": "audio/wav", "video": "video/mp4"}
 _FILMS: dict[str, Any] = {"video/mp4": "mp4", "video/mpeg": "mpeg", "video/quicktime": "mov"}
 _SOUNDS: dict[str, Any] = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/mpeg": "mp3", "audio/mp3": "mp3"}
@@ -49,15 +52,18 @@ _AGENT_MESSAGE = "agent_message"
 
 
 def messages_of(request: ModelRequest, tools: Declared) -> list[ChatMessage]:
-    """The conversation, each tool result once. Raises `ValidationError` for media that are not sent along."""
+    """The conversation, each tool result once; its messages have no ids yet (`NEW`).
+
+    Raises `ValidationError` for media that are not sent along.
+    """
     # Each block of the system prompt stays one: providers give some of them a meaning of their own.
-    messages: list[ChatMessage] = [ChatMessageSystem(content=part.text) for part in _texts(request.system)]
+    messages: list[ChatMessage] = [ChatMessageSystem(id=NEW, content=part.text) for part in _texts(request.system)]
     names: dict[str, str] = {}
     answered: set[str] = set()
     for message in request.messages:
         match message.role:
             case "system":
-                messages.extend(ChatMessageSystem(content=part.text) for part in _texts(message.content))
+                messages.extend(ChatMessageSystem(id=NEW, content=part.text) for part in _texts(message.content))
             case "assistant":
                 calls = [_call(call, tools) for call in message.tool_calls]
                 names |= {call.id: call.function for call in calls}
@@ -93,7 +99,7 @@ def _answer(message: Message, calls: list[InspectCall]) -> ChatMessageAssistant 
                 pass  # calls are apart; what a provider's own tools did is known here, where it is of this model
     if not content and not calls:
         return None
-    return ChatMessageAssistant(content=_plain(content), tool_calls=calls or None)
+    return ChatMessageAssistant(id=NEW, content=_plain(content), tool_calls=calls or None)
 
 
 def _reasoning(part: Thinking) -> ContentReasoning:
@@ -116,7 +122,7 @@ def _of_agents(message: Message) -> Iterator[ChatMessageUser]:
             blocks = cast("list[Any]", part.data.get("content") or [])
             texts = [cast("dict[str, Any]", block).get("text") for block in blocks if isinstance(block, dict)]
             said = "\n".join(text for text in texts if isinstance(text, str)) or "[nothing that can be read]"
-            yield ChatMessageUser(content=f"Agent message from {part.data.get('author') or 'agent'}:\n{said}")
+            yield ChatMessageUser(id=NEW, content=f"Agent message from {part.data.get('author') or 'agent'}:\n{said}")
 
 
 def _of_user(message: Message, names: dict[str, str], answered: set[str]) -> Iterator[ChatMessage]:
@@ -126,19 +132,19 @@ def _of_user(message: Message, names: dict[str, str], answered: set[str]) -> Ite
             said.extend(_content(part))
             continue
         if said:
-            yield ChatMessageUser(content=_plain(said))
+            yield ChatMessageUser(id=NEW, content=_plain(said))
             said = []
         if part.call_id not in answered:
             answered.add(part.call_id)
             yield _result(part, names.get(part.call_id))
     if said or not message.content:
-        yield ChatMessageUser(content=_plain(said))
+        yield ChatMessageUser(id=NEW, content=_plain(said))
 
 
 def _result(part: ToolResult, function: str | None) -> ChatMessageTool:
     content = [each for inner in part.content for each in _content(inner)]
     error = ToolCallError("unknown", text_of(part.content)) if part.is_error else None
-    return ChatMessageTool(content=_plain(content), tool_call_id=part.call_id, function=function, error=error)
+    return ChatMessageTool(id=NEW, content=_plain(content), tool_call_id=part.call_id, function=function, error=error)
 
 
 def _content(part: Part) -> Iterator[Content]:
