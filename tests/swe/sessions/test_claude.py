@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from inspect_ai.tool import Tool, tool
 from inspect_ai.util import sandbox
 
 from computeragent.swe.sessions import computeragent_agent
+from swe.agents.conftest import need, programs  # noqa: F401 - a fixture
 
 from .evaluating import calls, evaluate, only, says
 
@@ -40,6 +42,7 @@ def a_key_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     """Whoever runs evaluations may have a key: the agent must not use it, nor the home that it belongs to."""
     monkeypatch.setenv("ANTHROPIC_API_KEY", HOST_KEY)
     monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("XDG_STATE_HOME", os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     (tmp_path / "home").mkdir()
 
@@ -119,3 +122,26 @@ def test_a_token_limit_ends_the_agent_at_once(tmp_path: Path) -> None:
     assert sample.limit.type == "token"
     assert sample.error is None
     assert len([event for event in sample.events if event.event == "model"]) == 3
+
+
+def test_a_refusal_is_scored_and_no_error(tmp_path: Path) -> None:
+    refusal = says("I will not.")
+    refusal.choices[0].stop_reason = "content_filter"
+    sample = only(evaluate(tmp_path / "logs", computeragent_agent(), outputs=[refusal]))
+    assert sample.error is None, sample.error
+    assert sample.scores is not None
+    assert sample.scores["includes"].value == "I"
+
+
+@pytest.mark.soak
+@pytest.mark.usefixtures("programs")
+def test_agents_of_the_agent_client_protocol_have_inspects_model_and_tools_too(tmp_path: Path) -> None:
+    need("gemini_cli")
+    outputs = [calls("mcp_sums_add", x=40, y=2), says("It is 42.")]
+    agent = computeragent_agent(
+        engine="acp", options={"cli": "gemini_cli"}, bridged_tools=[BridgedToolsSpec("sums", [add()])]
+    )
+    sample = only(evaluate(tmp_path / "logs", agent, outputs=outputs))
+    assert sample.error is None, sample.error
+    assert sample.output.completion.endswith("It is 42.")
+    assert any("42" in message.text for message in sample.messages if message.role == "tool")

@@ -16,6 +16,7 @@ from inspect_ai.model import get_model
 from computeragent.evals import RecordedSession, TaskFile, write_task
 from computeragent.swe import claude_code
 from computeragent.wire.requests import UserInput
+from swe.agents.conftest import need, programs  # noqa: F401 - a fixture
 
 from .evaluating import calls, only, quiet, says
 
@@ -55,8 +56,10 @@ def test_inspects_own_command_runs_it(tmp_path: Path) -> None:
     assert sample.metadata["recorded"]["agent"] == "adder"
 
 
+@pytest.mark.usefixtures("programs")
 def test_another_agent_does_it_with_the_sessions_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     exported(tmp_path / "task")
+    need("claude_code")
     monkeypatch.chdir(tmp_path)  # Inspect finds tasks by relative paths
     outputs = [calls("Bash", command="cat a.txt; ./bin/two.sh", description="look"), says("It is 42.")]
     with quiet():

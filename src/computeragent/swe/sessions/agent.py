@@ -96,6 +96,7 @@ def _shown(name: str, value: Mapping[str, Any]) -> str:
     return json.dumps(redacted)
 
 
+_WITH_TOOLS = ("claude-agent-sdk", "acp")
 _DESCRIPTION = "Autonomous agent that works in a folder with the tools of its engine."
 
 
@@ -160,7 +161,8 @@ def computeragent_agent(
         bridge: Whether the engine's model is Inspect's. Default: yes, but for ``scripted``, which has none. Without it
             the engine uses its own provider, whose calls Inspect does not see; tokens and cost are then held to the
             sample's limits by what the engine reports.
-        bridged_tools: Tools of Inspect's that the agent gets over MCP; engine ``claude-agent-sdk``, runtime ``local``.
+        bridged_tools: Tools of Inspect's that the agent gets over MCP; engines ``claude-agent-sdk`` and ``acp``,
+            runtime ``local``.
         model: The model that answers. Default: the evaluation's.
         model_config: The model that the engine believes to talk to, which picks its prompts.
         model_aliases: Models by the names that the engine asks for.
@@ -181,10 +183,10 @@ def computeragent_agent(
     tries, tools = attempts_of(attempts), bridged_tools_of(bridged_tools)
     if tries.attempts < 1:
         raise ValidationError(f"attempts must be 1 or more, got {tries.attempts}", hint="Leave it out for one.")
-    if tools and (engine != "claude-agent-sdk" or runtime not in {None, "local"} or not wired):
+    if tools and (engine not in _WITH_TOOLS or runtime not in {None, "local"} or not wired):
         raise ValidationError(
-            "bridged_tools need engine='claude-agent-sdk' in runtime='local', with the bridge",
-            hint="Give the tools to that engine, or leave them out.",
+            f"bridged_tools need the engine {' or '.join(_WITH_TOOLS)}, runtime='local' and the bridge",
+            hint="Give the tools to one of these engines, or leave them out.",
         )
     plan = Plan(
         agent={
