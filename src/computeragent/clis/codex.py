@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 from computeragent.clis.formats import mcp_codex, to_toml
 from computeragent.clis.types import AcpForm, Cli, Exits, Package, Run, SandboxPlatform, npm_bundle
 
 _PROVIDER = "bridge"
+_TAKEN = frozenset({"sandbox_mode", "home"})  # options that are flags or variables
 
 
 def _arguments(run: Run) -> tuple[str, ...]:
@@ -27,8 +29,7 @@ def _arguments(run: Run) -> tuple[str, ...]:
 
 
 def _overrides(run: Run) -> list[str]:
-    taken = {"sandbox_mode", "home"}
-    return [word for key, value in run.options.items() if key not in taken for word in ("-c", f"{key}={value}")]
+    return [word for key, value in run.options.items() if key not in _TAKEN for word in ("-c", f"{key}={value}")]
 
 
 def _interactive(run: Run) -> tuple[str, ...]:
@@ -47,7 +48,27 @@ def _skills(run: Run) -> str:
 
 
 def _acp_environment(run: Run) -> dict[str, str]:
-    return {"CODEX_CONFIG": json.dumps({"model": run.model}), "NO_BROWSER": "1"}
+    config: dict[str, Any] = {"model": run.model}
+    for key, value in run.options.items():
+        if key not in _TAKEN:
+            _lay_over(config, _as_toml(key, value))
+    return {"CODEX_CONFIG": json.dumps(config), "NO_BROWSER": "1"}
+
+
+def _as_toml(key: str, value: str) -> dict[str, Any]:
+    """What `-c key=value` means: TOML where it is that, else a text."""
+    try:
+        return tomllib.loads(f"{key} = {value}")
+    except tomllib.TOMLDecodeError:
+        return tomllib.loads(f"{key} = {json.dumps(value)}")
+
+
+def _lay_over(below: dict[str, Any], above: dict[str, Any]) -> None:
+    for key, value in above.items():
+        if isinstance(value, dict) and isinstance(below.get(key), dict):
+            _lay_over(below[key], cast("dict[str, Any]", value))
+        else:
+            below[key] = value
 
 
 def _home(run: Run) -> str:

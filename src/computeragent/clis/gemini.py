@@ -72,6 +72,7 @@ GEMINI_CLI = Cli(
         args=("--experimental-acp",),
         mode="yolo",
         environment=_acp_environment,
+        system_prompt_file=".gemini/GEMINI.md",
         asks=AcpTerms(files=MappingProxyType({".gemini/policies/ask.toml": _ASK})),
         closed=AcpTerms(environment=MappingProxyType({"GEMINI_CLI_TRUST_WORKSPACE": "false"})),
     ),

@@ -102,6 +102,7 @@ OPENCODE = Cli(
     acp=AcpForm(
         args=("acp",),
         environment=_acp_environment,
+        system_prompt_file=".config/opencode/AGENTS.md",
         asks=AcpTerms(environment=MappingProxyType({"OPENCODE_PERMISSION": '{"*": "ask"}'})),
         closed=AcpTerms(environment=MappingProxyType({"OPENCODE_DISABLE_PROJECT_CONFIG": "1"})),
     ),

@@ -110,7 +110,7 @@ class AcpForm:
     `environment` is what only this form needs. `mode` is the mode to set so that nothing is asked, `asking_mode` the
     one in which it asks, where that is not the one it begins with. `asks` has it ask before every call; None: it has no
     such setting. `closed` has it ignore settings and hooks that lie in the working folder; None: nobody knows how.
-    `system_prompt` is the `_meta` of `session/new` that adds a system prompt.
+    A system prompt is added by `system_prompt`, the `_meta` of `session/new`, or by a file in its home.
     """
 
     args: tuple[str, ...] = ()
@@ -121,6 +121,7 @@ class AcpForm:
     asks: AcpTerms | None = None
     closed: AcpTerms | None = None
     system_prompt: Callable[[str], Mapping[str, Any]] | None = None
+    system_prompt_file: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -87,7 +87,9 @@ async def prepare(ctx: EngineContext, options: Options) -> Launch:
         system_prompt=options.system_prompt,
     )
     files = dict(row.files(run)) | {str(home / path): text for each in terms for path, text in each.files.items()}
-    await asyncio.to_thread(_write, home, files, [path for each in _all_terms(row.acp) for path in each.files])
+    if options.system_prompt and row.acp.system_prompt_file:
+        files[str(home / row.acp.system_prompt_file)] = options.system_prompt + "\n"
+    await asyncio.to_thread(_write, home, files, _passing(row.acp))
     own = dict(row.environment(run))
     for other in provider.keys:
         own.pop(other.variable, None)
@@ -100,7 +102,7 @@ async def prepare(ctx: EngineContext, options: Options) -> Launch:
     preface = ""
     if options.system_prompt and row.acp.system_prompt is not None:
         meta = merged(meta, row.acp.system_prompt(options.system_prompt))
-    elif row.system_prompt != "file":
+    elif row.system_prompt != "file" and not row.acp.system_prompt_file:
         preface = options.system_prompt
     return Launch(
         title=row.title,
@@ -171,8 +173,11 @@ def _terms(ctx: EngineContext, options: Options, row: Cli, form: AcpForm) -> tup
     return terms, asks
 
 
-def _all_terms(form: AcpForm) -> list[AcpTerms]:
-    return [each for each in (form.asks, form.closed) if each is not None]
+def _passing(form: AcpForm) -> list[str]:
+    """The files of a home that are there for some runs alone."""
+    terms = [each for each in (form.asks, form.closed) if each is not None]
+    own = [form.system_prompt_file] if form.system_prompt_file else []
+    return [*own, *(path for each in terms for path in each.files)]
 
 
 def _program(row: Cli, form: AcpForm, version: str) -> str:
@@ -216,10 +221,10 @@ def _without_providers(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name not in names}
 
 
-def _write(home: Path, files: Mapping[str, str], terms: list[str]) -> None:
-    """Write the files of a home; those of terms that do not hold any more are removed."""
+def _write(home: Path, files: Mapping[str, str], passing: list[str]) -> None:
+    """Write the files of a home; `passing` ones of an earlier run are removed."""
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for name in terms:
+    for name in passing:
         if str(home / name) not in files:
             (home / name).unlink(missing_ok=True)
     for path, text in files.items():

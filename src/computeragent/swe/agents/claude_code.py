@@ -121,7 +121,7 @@ def claude_code(  # noqa: PLR0917 - the parameters that users of Inspect know, i
     denied = words_of(disallowed_tools, "disallowed_tools")
     settings = Settings(
         row=row,
-        identity=partial(_identity, config=model_config, roles=roles, options=options),
+        identity=partial(identity_of, config=model_config, roles=roles, options=options),
         system_prompt=system_prompt,
         skills=skills_of(skills),
         mcp_servers=mcp_servers_of(mcp_servers, row),
@@ -145,16 +145,17 @@ def claude_code(  # noqa: PLR0917 - the parameters that users of Inspect know, i
     return agent_with(run_agent(settings), name=name, description=description)
 
 
-def _identity(
-    served: str, *, config: str | None, roles: Mapping[str, str | None], options: Mapping[str, str]
+def identity_of(
+    served: str, *, config: str | None, roles: Mapping[str, str | Model | None], options: Mapping[str, str]
 ) -> Identity:
+    """Whom it believes to talk to, with a name of its own for each role that another model has."""
     main = config or served
     names: dict[str, str] = {}
     aliases: dict[str, str | Model] = {}
     for role, model in roles.items():
         if model is None:
             continue
-        shown = model.rpartition("/")[2]
+        shown = (model if isinstance(model, str) else model.name).rpartition("/")[2]
         if shown == main or aliases.get(shown, model) != model:
             shown = f"{shown}-{role.removesuffix('_model')}"  # the same name, and another model
         names[role], aliases[shown] = shown, model

@@ -16,7 +16,7 @@ class Models:
     A name that the agent made up never chooses a model. Raises what `get_model` raises for a name that is none.
     """
 
-    def __init__(self, pin: str | None, aliases: Mapping[str, str | Model] | None) -> None:
+    def __init__(self, pin: str | Model | None, aliases: Mapping[str, str | Model] | None) -> None:
         self.active = get_model()
         self._aliases = {name: self._named(model) for name, model in (aliases or {}).items()}
         self._pin = None if pin is None or pin == ACTIVE else self._named(pin)

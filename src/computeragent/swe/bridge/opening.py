@@ -7,6 +7,8 @@ import secrets
 import socket
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
 
 import anyio
 from inspect_ai.agent import AgentState, BridgedToolsSpec
@@ -34,7 +36,7 @@ async def agent_bridge(
     state: AgentState,
     *,
     sandbox: SandboxEnvironment | None = None,
-    model: str | None = None,
+    model: str | Model | None = None,
     model_aliases: Mapping[str, str | Model] | None = None,
     filter: GenerateFilter | None = None,  # noqa: A002 - Inspect's word
     retry_refusals: int | None = None,
@@ -88,7 +90,9 @@ async def agent_bridge(
         approval=approval,
     )
     if sandbox is not None and not _is_reachable(sandbox):
-        names = {"model": model, "model_aliases": dict(model_aliases or {})}
+        names: dict[str, Any] = {"model": model, "model_aliases": dict(model_aliases or {})}
+        if isinstance(model, Model):  # Inspect's own takes an object as the answer to a name alone
+            names |= {"model": None, "model_resolver": partial(_always, model)}
         opened = wrapped(state, sandbox, sandbox_name, host, settings, **names)
     else:
         opened = _served(state, models, host, settings, await _listener(sandbox), unix_socket)
@@ -128,6 +132,10 @@ async def _served(
         with anyio.CancelScope(shield=True):
             await service.close()
             await http.stop()
+
+
+def _always(model: Model, _asked: str) -> Model:
+    return model
 
 
 def _is_reachable(sandbox: SandboxEnvironment) -> bool:
