@@ -35,8 +35,8 @@ class Agent:
     def answered(self, text: str) -> None:
         self.kept.append(("tool", text))
 
-    def asks(self, answer: str, call: str | None = None):
-        """One request, and the answer to it; `call` is the id of a call in the answer."""
+    def asks(self, answer: str, call: str | None = None, **arguments: str):
+        """One request, and the answer to it; `call` is the id of a call in the answer, with these arguments."""
         messages = [ChatMessageSystem(content=self.system)]
         last = ""
         for role, text, *more in self.kept:
@@ -49,7 +49,7 @@ class Agent:
                 calls = [ToolCall(id=last, function="bash", arguments={})] if last else None
                 messages.append(ChatMessageAssistant(content=text, tool_calls=calls))
         known = self._conversations.recognise(messages)
-        calls = [ToolCall(id=call, function="bash", arguments={})] if call else None
+        calls = [ToolCall(id=call, function="bash", arguments=arguments)] if call else None
         output = ModelOutput.from_message(ChatMessageAssistant(content=answer, tool_calls=calls))
         self._conversations.record(known, self.tools, output)
         self.kept.append(("assistant", answer, call))
@@ -132,6 +132,21 @@ def test_a_sub_agent_stays_apart_however_long_it_works(state, conversations):
     main.answered("It is in src.")
     main.asks("Done.")
     assert said(state) == [PROMPT, "I send somebody.", "It is in src.", "Done."]
+
+
+def test_a_sub_agent_that_is_like_the_agent_stays_apart(state, conversations):
+    main = Agent(conversations)
+    main.says(PROMPT)
+    main.asks("I send somebody.", "c1", message="Find the parser")
+    sub = Agent(conversations)
+    sub.says("Find the parser")
+    sub.asks("Looking.", "s1")
+    sub.answered("ok")
+    sub.asks("It is in src.")
+    assert said(state) == [PROMPT, "I send somebody."]
+    main.kept = [("user", "So far: somebody found the parser.")]
+    main.asks("Done.")
+    assert said(state) == ["So far: somebody found the parser.", "Done."]
 
 
 def test_a_conversation_that_the_agent_sums_up_goes_on(state, conversations):

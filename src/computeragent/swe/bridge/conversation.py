@@ -41,12 +41,14 @@ class _Thread:
     """Whether it has the words of the user."""
     armed: bool
     """Whether it has tools."""
+    sent: bool
+    """Whether it begins with what a call of the model says: a sub-agent's."""
     messages: list[ChatMessage] = field(default_factory=list[ChatMessage])
     output: ModelOutput = field(default_factory=ModelOutput)
 
     @property
-    def rank(self) -> tuple[bool, bool]:
-        return (self.armed, self.anchored)
+    def rank(self) -> tuple[bool, bool, bool]:
+        return (not self.sent, self.armed, self.anchored)
 
 
 class Conversations:
@@ -56,6 +58,7 @@ class Conversations:
         self._state = state
         self._ids: dict[str, list[str]] = {}
         self._said: dict[str, ChatMessageAssistant] = {}
+        self._orders: set[str] = set()
         self._threads: list[_Thread] = []
         self._main: _Thread | None = None
         self._words = [message.text.strip() for message in state.messages if isinstance(message, ChatMessageUser)]
@@ -97,7 +100,8 @@ class Conversations:
         thread = self._continued(keys, setting)
         if thread is not None:
             return thread is self._main
-        return setting == self._main.setting or (bool(tools), self._anchored(messages)) >= self._main.rank
+        begun = _Thread(keys, setting, self._anchored(messages), bool(tools), self._sent(messages))
+        return self._leads(begun, begun=True)
 
     def record(self, messages: list[ChatMessage], tools: Sequence[str], output: ModelOutput) -> None:
         """A request was answered."""
@@ -106,12 +110,13 @@ class Conversations:
         answer = output.message
         self._said[_answer_key(answer)] = answer
         self._ids.setdefault(_key(answer), []).append(answer.id or "")
+        self._orders |= {_hash(text) for call in answer.tool_calls or () for text in _strings(call)}
         whole = [*messages, answer]
         before, setting = _keys(messages), _setting(messages, tools)
         thread = self._continued(before, setting)
         begun = thread is None
         if thread is None:
-            thread = _Thread(before, setting, self._anchored(messages), bool(tools))
+            thread = _Thread(before, setting, self._anchored(messages), bool(tools), self._sent(messages))
         else:
             self._threads.remove(thread)
         thread.keys, thread.messages, thread.output = (*before, _key(answer)), whole, output
@@ -137,7 +142,7 @@ class Conversations:
         main = self._main
         if main is None or thread is main:
             return True
-        if begun and thread.setting == main.setting:
+        if begun and thread.setting == main.setting and not thread.sent:
             # The same words to the model and the same tools: that is how a conversation looks once the agent has
             # summed it up, whatever has become of what the user said.
             thread.anchored = thread.anchored or main.anchored
@@ -149,6 +154,10 @@ class Conversations:
     def _anchored(self, messages: Sequence[ChatMessage]) -> bool:
         texts = [message.text for message in messages if isinstance(message, ChatMessageUser)]
         return any(words in text for words in self._words for text in texts)
+
+    def _sent(self, messages: Sequence[ChatMessage]) -> bool:
+        texts = [text for message in messages if isinstance(message, ChatMessageUser) for text in _blocks(message)]
+        return any(_hash(text) in self._orders for text in texts if text not in self._words)
 
 
 def _keys(messages: Sequence[ChatMessage]) -> tuple[str, ...]:
@@ -186,6 +195,16 @@ def _list(message: ChatMessageAssistant) -> list[Content]:
     if isinstance(content, str):
         return [ContentText(text=content)] if content else []
     return content
+
+
+def _blocks(message: ChatMessageUser) -> list[str]:
+    content = [message.content] if isinstance(message.content, str) else message.content
+    texts = [each if isinstance(each, str) else each.text for each in content if isinstance(each, (str, ContentText))]
+    return [text.strip() for text in texts if text.strip()]
+
+
+def _strings(call: ToolCall) -> list[str]:
+    return [value.strip() for value in call.arguments.values() if isinstance(value, str) and value.strip()]
 
 
 def _setting(messages: Sequence[ChatMessage], tools: Sequence[str]) -> str:
