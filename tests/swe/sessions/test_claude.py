@@ -127,7 +127,7 @@ def test_a_token_limit_ends_the_agent_at_once(tmp_path: Path) -> None:
 def test_a_refusal_is_scored_and_no_error(tmp_path: Path) -> None:
     refusal = says("I will not.")
     refusal.choices[0].stop_reason = "content_filter"
-    sample = only(evaluate(tmp_path / "logs", computeragent_agent(), outputs=[refusal]))
+    sample = only(evaluate(tmp_path / "logs", computeragent_agent(), outputs=[refusal] * 4))
     assert sample.error is None, sample.error
     assert sample.scores is not None
     assert sample.scores["includes"].value == "I"
