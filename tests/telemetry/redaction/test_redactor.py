@@ -434,9 +434,9 @@ HOSTILE = {
 def test_time_grows_in_line_with_the_text(redactor, name):
     def taken(size):
         text = HOSTILE[name] * (size // 400)
-        started = time.perf_counter()
+        started = time.thread_time()
         redactor.find(text)
-        return time.perf_counter() - started
+        return time.thread_time() - started
 
     small = min(taken(100_000) for _ in range(3))
     assert any(taken(400_000) <= 4 * small * 3 + 0.05 for _ in range(3))
