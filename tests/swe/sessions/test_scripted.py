@@ -126,6 +126,16 @@ def test_a_wrong_answer_is_told_and_the_session_goes_on(tmp_path: Path) -> None:
     assert sample.store["ComputerAgentRun:turns"] == 2
 
 
+def test_each_answer_is_scored_by_its_files_beside_another_sandbox_too(tmp_path: Path) -> None:
+    agent = scripted([write("out.txt", "41")], [write("out.txt", "42")], [write("out.txt", "43")], attempts=3)
+    log = evaluate(tmp_path, agent, sandbox="bwrap", scorer=has_file("out.txt", "42"))
+    sample = only(log)
+    assert sample.error is None, sample.error
+    assert sample.store["ComputerAgentRun:turns"] == 2
+    assert sample.scores is not None
+    assert sample.scores["has_file"].explanation == "42"
+
+
 def test_what_is_said_to_a_wrong_answer_may_depend_on_it(tmp_path: Path) -> None:
     async def tell(state: Any, scores: Any) -> str:
         return f"{scores[0].value}: not {state.output.completion}"

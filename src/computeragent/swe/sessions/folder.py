@@ -7,12 +7,14 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import anyio
+from anyio.lowlevel import checkpoint
 from inspect_ai.util import ExecResult, SandboxEnvironment
 
 from computeragent.errors import ComputerAgentError, SubstrateError, ValidationError
@@ -24,7 +26,7 @@ from computeragent.swe.agents.launching import is_local, unwrapped
 
 CAPS = Caps(files=100_000, bytes=1024**3)
 """The most that is carried in and out of a sandbox."""
-_PUTTING_BACK = 60.0
+_SECONDS = 300
 # The archive has no entry of the folder itself, and a file of several names is there several times, as `unpack` wants.
 _PACK = """
 cd -- "$1" || exit 1
@@ -34,8 +36,18 @@ tar -czf "$2" -T /dev/null && find . -mindepth 1 -maxdepth 1 ! -name .git -exec 
 """
 
 
+@dataclass
+class SampleFolder:
+    """A folder of this machine, `path`. `give_back` does to the sandbox's own what was done to it, if it is another."""
+
+    path: Path
+    give_back: Callable[[], Awaitable[None]] = checkpoint
+
+
 @asynccontextmanager
-async def sample_folder(sandbox: SandboxEnvironment | None, private: Path, cwd: str | None) -> AsyncGenerator[Path]:
+async def sample_folder(
+    sandbox: SandboxEnvironment | None, private: Path, cwd: str | None
+) -> AsyncGenerator[SampleFolder]:
     """The agent's working folder, on this machine.
 
     Of a `local` sandbox it is the sandbox's own, without a sandbox one in `private`. That of any other sandbox is
@@ -45,19 +57,19 @@ async def sample_folder(sandbox: SandboxEnvironment | None, private: Path, cwd: 
     folder = private / "work"
     folder.mkdir(exist_ok=True)
     if sandbox is None:
-        yield _inside(folder, cwd)
-    elif is_local(unwrapped(sandbox)):
-        yield _inside(Path((await sandbox.exec(["pwd"])).stdout.strip()), cwd)
-    else:
-        there = await _place(sandbox, cwd)
-        await _fetch(sandbox, there, folder, private / "carried.tar.gz")
-        before = await asyncio.to_thread(_names, folder)
-        try:
-            yield folder
-        finally:
-            # A sample that met a limit is scored all the same: its files have to be where its scorer looks.
-            with anyio.move_on_after(_PUTTING_BACK, shield=True):
-                await _put_back(sandbox, there, folder, private / "carried.tar.gz", before)
+        yield SampleFolder(_inside(folder, cwd))
+        return
+    if is_local(unwrapped(sandbox)):
+        yield SampleFolder(_inside(Path((await sandbox.exec(["pwd"])).stdout.strip()), cwd))
+        return
+    carrier = _Carrier(sandbox, await _place(sandbox, cwd), folder, private / "carried.tar.gz")
+    await carrier.fetch()
+    try:
+        yield SampleFolder(folder, carrier.give_back)
+    finally:
+        # A sample that met a limit is scored all the same: its files have to be where its scorer looks.
+        with anyio.CancelScope(shield=True):
+            await carrier.give_back()
 
 
 class SampleSubstrate:
@@ -146,44 +158,53 @@ async def _place(sandbox: SandboxEnvironment, cwd: str | None) -> str:
     return there
 
 
-async def _fetch(sandbox: SandboxEnvironment, there: str, folder: Path, archive: Path) -> None:
-    remote = _name()
-    try:
-        _check(await sandbox.exec(["/bin/sh", "-c", _PACK, "sh", there, remote], timeout=300))
-        packed = await sandbox.read_file(remote, text=False)
-        await asyncio.to_thread(archive.write_bytes, packed)
-        await asyncio.to_thread(unpack, archive, folder, CAPS)
-    except ComputerAgentError:
-        raise
-    except Exception as error:
-        raise _failed("out of", error) from error
-    finally:
-        await asyncio.to_thread(archive.unlink, missing_ok=True)
-        await sandbox.exec(["rm", "-f", remote])
+@dataclass
+class _Carrier:
+    """Carries a folder of a sandbox, `there`, to one of this machine and back, in archives."""
 
+    sandbox: SandboxEnvironment
+    there: str
+    folder: Path
+    archive: Path
+    carried: frozenset[str] = frozenset()
 
-async def _put_back(
-    sandbox: SandboxEnvironment, there: str, folder: Path, archive: Path, before: Sequence[str]
-) -> None:
-    remote = _name()
-    try:
-        await asyncio.to_thread(pack, folder, archive, CAPS)
-        gone = sorted(set(before) - set(await asyncio.to_thread(_names, folder)))
-        await sandbox.write_file(remote, await asyncio.to_thread(archive.read_bytes))
-        for at in range(0, len(gone), 200):
-            _check(await sandbox.exec(["rm", "-rf", "--", *(f"./{name}" for name in gone[at : at + 200])], cwd=there))
-        _check(await sandbox.exec(["tar", "--no-same-owner", "-C", there, "-xzf", remote], timeout=300))
-    except ComputerAgentError:
-        raise
-    except Exception as error:
-        raise _failed("into", error) from error
-    finally:
-        await asyncio.to_thread(archive.unlink, missing_ok=True)
-        await sandbox.exec(["rm", "-f", remote])
+    async def fetch(self) -> None:
+        async with self._way("out of") as remote:
+            _check(await self.sandbox.exec(["/bin/sh", "-c", _PACK, "sh", self.there, remote], timeout=_SECONDS))
+            packed = await self.sandbox.read_file(remote, text=False)
+            await asyncio.to_thread(self.archive.write_bytes, packed)
+            await asyncio.to_thread(unpack, self.archive, self.folder, CAPS)
+            self.carried = frozenset(await asyncio.to_thread(_names, self.folder))
 
+    async def give_back(self) -> None:
+        async with self._way("into") as remote:
+            await asyncio.to_thread(pack, self.folder, self.archive, CAPS)
+            names = frozenset(await asyncio.to_thread(_names, self.folder))
+            await self.sandbox.write_file(remote, await asyncio.to_thread(self.archive.read_bytes))
+            gone = sorted(self.carried - names)
+            for at in range(0, len(gone), 200):
+                which = [f"./{name}" for name in gone[at : at + 200]]
+                _check(await self.sandbox.exec(["rm", "-rf", "--", *which], cwd=self.there, timeout=_SECONDS))
+            unpacking = ["tar", "--no-same-owner", "-C", self.there, "-xzf", remote]
+            _check(await self.sandbox.exec(unpacking, timeout=_SECONDS))
+            self.carried = names
 
-def _name() -> str:
-    return f"/tmp/computeragent-{secrets.token_hex(8)}.tar.gz"  # noqa: S108 - in the sandbox, and nobody can guess it
+    @asynccontextmanager
+    async def _way(self, where: str) -> AsyncGenerator[str]:
+        """One way: a name for the archive in the sandbox; nothing of it stays. Raises `SubstrateError`."""
+        remote = f"/tmp/computeragent-{secrets.token_hex(8)}.tar.gz"  # noqa: S108 - nobody can guess it
+        try:
+            yield remote
+        except ComputerAgentError:
+            raise
+        except Exception as error:
+            raise SubstrateError(
+                f"files cannot be carried {where} the sandbox: {error}",
+                hint="Give cwd=, a smaller folder of the sandbox.",
+            ) from error
+        finally:
+            await asyncio.to_thread(self.archive.unlink, missing_ok=True)
+            await self.sandbox.exec(["rm", "-f", remote], timeout=_SECONDS)
 
 
 def _check(done: ExecResult[str]) -> None:
@@ -192,9 +213,3 @@ def _check(done: ExecResult[str]) -> None:
             f"the sandbox's files cannot be carried: {done.stderr.strip()[-300:] or 'tar failed'}",
             hint="The sandbox needs tar and a /tmp that can be written to.",
         )
-
-
-def _failed(way: str, error: Exception) -> SubstrateError:
-    return SubstrateError(
-        f"files cannot be carried {way} the sandbox: {error}", hint="Give cwd=, a smaller folder of the sandbox."
-    )

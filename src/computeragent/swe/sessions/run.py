@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -57,13 +57,13 @@ async def run(plan: Plan, state: AgentState, memory: SampleMemory) -> AgentState
     async with memory.lock, AsyncExitStack() as stack:
         folder = await stack.enter_async_context(sample_folder(where, memory.root, plan.cwd))
         access = await stack.enter_async_context(_access(plan, state))
-        substrate = SampleSubstrate(_runtime(plan, where), folder, plan.attachments, filled=memory.filled)
+        substrate = SampleSubstrate(_runtime(plan, where), folder.path, plan.attachments, filled=memory.filled)
         memory.filled = True
         kept: dict[str, Any] = {"session_store": memory.transcript, "event_log": memory.log}
         kept |= {name: value for name, value in plan.kept.items() if value is not None}
         given = dict(plan.agent)
         if given["source"] is None:
-            given["source"] = LocalSource(path=str(folder))
+            given["source"] = LocalSource(path=str(folder.path))
         agent = ComputerAgent(
             **given,
             **kept,
@@ -74,7 +74,7 @@ async def run(plan: Plan, state: AgentState, memory: SampleMemory) -> AgentState
         )
         stack.push_async_callback(_dispose, agent)
         try:
-            await _attempt(plan, agent, access, told, message)
+            await _attempt(plan, agent, access, told, message, before_scoring=folder.give_back)
         finally:
             told.close()
             _record(plan, memory, told)
@@ -177,7 +177,13 @@ async def _access(plan: Plan, state: AgentState) -> AsyncGenerator[ModelAccess]:
 
 
 async def _attempt(
-    plan: Plan, agent: ComputerAgent, access: ModelAccess, told: Conversation, message: str | dict[str, Any]
+    plan: Plan,
+    agent: ComputerAgent,
+    access: ModelAccess,
+    told: Conversation,
+    message: str | dict[str, Any],
+    *,
+    before_scoring: Callable[[], Awaitable[None]],
 ) -> None:
     """Turn after turn, until an answer is right or there are no more attempts."""
     tries = plan.attempts
@@ -186,6 +192,7 @@ async def _attempt(
         if number == tries.attempts:
             return
         told.close()
+        await before_scoring()
         scores = await score(told.state)
         if tries.score_value(scores[0].value) == 1.0:
             return
