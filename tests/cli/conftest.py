@@ -73,7 +73,7 @@ class Cli:
         lines = done.stderr.splitlines()
         assert done.returncode == 1, done
         assert "Traceback" not in done.stderr
-        told = [line for line in lines if not line.startswith(("Cloning ", "note: "))]
+        told = [line for line in lines if not line.startswith(("Cloning ", "note: ", "starting …"))]
         assert len(told) == 2, lines
         assert told[0].startswith("error["), lines
         assert told[1].startswith("hint: "), lines
