@@ -14,6 +14,7 @@ from inspect_ai.util import OutputLimitExceededError, SandboxUnavailableError, S
 from inspect_ai.util._sandbox.limits import override_max_exec_output_size
 from tests.swe.sandboxes.conftest import Start
 
+from computeragent.errors import ValidationError
 from computeragent.swe.sandboxes.supervised import SupervisedSandbox
 
 pytestmark = pytest.mark.anyio
@@ -127,6 +128,9 @@ async def test_the_environment_of_a_command(sandbox: SupervisedSandbox) -> None:
     found = await sandbox.exec(["tool"], env={"PATH": f"{sandbox.cwd}/bin:/usr/bin:/bin"})
     assert found.stdout == f"mine {sandbox.home}\n"
     assert (await sandbox.exec(["sh", "-c", "echo $HOME"], env={"HOME": "/tmp"})).stdout == "/tmp\n"
+    assert "ID=" in await sandbox.read_file("/etc/os-release")  # Inspect's tools ask for it
+    with pytest.raises(ValidationError, match="needs a program"):
+        await sandbox.exec([])
 
 
 async def test_interrupts_reach_commands_also_where_the_host_ignores_them(sandbox: SupervisedSandbox) -> None:

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 from inspect_ai import Task, eval  # noqa: A004 - Inspect's name
+from inspect_ai.agent import react
 from inspect_ai.dataset import Sample
 from inspect_ai.log import EvalLog
+from inspect_ai.model import Model, ModelOutput, ModelUsage, get_model
 from inspect_ai.solver import Generate, Solver, TaskState, solver
+from inspect_ai.tool import bash, bash_session, python, text_editor
 from inspect_ai.util import SandboxEnvironmentSpec, sandbox
 from tests.swe.sandboxes.conftest import PROVIDERS, supervised
 
@@ -35,12 +38,10 @@ def looks_around() -> Solver:
     return solve
 
 
-def run(task: Task, tmp_path: Path, **options) -> EvalLog:
+def run(task: Task, tmp_path: Path, model: Model | str = "mockllm/model", **options) -> EvalLog:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Unclosed <MemoryObject", ResourceWarning)  # Inspect leaves some of its own
-        [log] = eval(
-            task, model="mockllm/model", log_dir=str(tmp_path / "logs"), display="none", log_level="error", **options
-        )
+        [log] = eval(task, model=model, log_dir=str(tmp_path / "logs"), display="none", log_level="error", **options)
         gc.collect()
     return log
 
@@ -107,3 +108,32 @@ def test_a_failing_setup_fails_the_sample_and_leaves_nothing(tmp_path: Path) -> 
     assert log.error is not None
     assert "broken" in log.error.message
     assert not supervised(os.getpid())
+
+
+@pytest.mark.soak  # Inspect unpacks its tools for every call
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_inspects_own_tools_work_inside(name: str, tmp_path: Path) -> None:
+    def call(tool: str, **arguments: str) -> ModelOutput:
+        output = ModelOutput.for_tool_call("mockllm/model", tool, arguments)
+        output.usage = ModelUsage(input_tokens=1, output_tokens=1, total_tokens=2)  # else Inspect counts, by a download
+        return output
+
+    outputs = [
+        call("bash", command="echo b > from-bash"),
+        call("python", code="print(6 * 7)"),
+        call("text_editor", command="create", path="/workspace/edited", file_text="by an editor"),
+        call("bash_session", action="type_submit", input="cat from-bash edited"),
+        call("submit", answer="done"),
+    ]
+    agent = react(tools=[bash(), python(), text_editor(), bash_session()])
+    log = run(
+        Task(dataset=[Sample(input="x")], solver=agent, sandbox=name),
+        tmp_path,
+        get_model("mockllm/model", custom_outputs=outputs),
+    )
+    assert log.status == "success", log.error
+    [sample] = log.samples or []
+    told = [message for message in sample.messages if message.role == "tool"]
+    assert [message.error for message in told] == [None] * 4
+    assert told[1].text == "42\n"
+    assert "b\r\nby an editor" in told[3].text or "b\nby an editor" in told[3].text

@@ -210,6 +210,25 @@ async def test_folders_are_shown_and_hidden_as_configured(start: Start, tmp_path
         hidden.rmdir()
 
 
+async def test_further_disks_are_copied_when_written_too(start: Start, tmp_path: Path) -> None:
+    disk = Path("/opt") / f"{SECRET} disk {os.getpid()}"
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "a" / "file").write_text("of the host")
+    disk.mkdir()
+    try:
+        layers = f"lowerdir={tmp_path}/a:{tmp_path}/b"
+        subprocess.run(["mount", "-t", "overlay", "-o", layers, "none", str(disk)], check=True)
+        sandbox = await start("namespace")
+        assert await sandbox.read_file(f"{disk}/file") == "of the host"
+        await sandbox.write_file(f"{disk}/file", "of the sandbox")
+        assert await sandbox.read_file(f"{disk}/file") == "of the sandbox"
+        assert (disk / "file").read_text() == "of the host"
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+        disk.rmdir()
+
+
 async def test_the_hosts_network_when_asked_for(start: Start) -> None:
     async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.0 200 OK\r\n\r\nthe host")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from pathlib import Path
 from typing import Self
 
 from inspect_ai.util import SandboxUserUnsupportedError, sandboxenv
@@ -20,6 +21,8 @@ from computeragent.swe.sandboxes.boot import boot, make_group
 from computeragent.swe.sandboxes.supervised import CWD, INSIDE, SupervisedSandbox
 from computeragent.swe.sandboxes.types import SandboxConfig
 
+# By which programs, Inspect's tools among them, know the system; and what Java has there.
+_ETC = ("os-release", "lsb-release", "debian_version", "java-*")
 _SELF = ("agent", str(UID))
 
 
@@ -51,4 +54,7 @@ class BwrapSandbox(SupervisedSandbox):
 
 def _arguments(substrate: BwrapSubstrate) -> list[str]:
     shown = [Mount(os.path.realpath(path), str(path), writable=False) for path in (programs(), INSIDE)]
-    return [*substrate.arguments(shown), "--tmpfs", CWD, "--as-pid-1", "--chdir", CWD]
+    made = substrate.arguments(shown)
+    for path in sorted(each for name in _ETC for each in Path("/etc").glob(name)):
+        made += ["--ro-bind-try", str(path), str(path)]
+    return [*made, "--tmpfs", CWD, "--as-pid-1", "--chdir", CWD]

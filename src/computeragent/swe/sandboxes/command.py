@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 _CHUNK = 1 << 16
 _KILL_WITHIN = 15.0
-_QUIET = 0.25  # seconds without output, when what a command left behind holds its pipes
+_QUIET = 0.5  # seconds without output, when what a command left behind holds its pipes
 _PATIENCE = 2.0
 KILLED = 137
 """The exit code of what was killed, as shells have it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import socket
@@ -25,7 +26,7 @@ from inspect_ai.util import (
     registry_info,
 )
 
-from computeragent.errors import ValidationError
+from computeragent.errors import UnsupportedRuntimeError, ValidationError
 from computeragent.swe.sandboxes.boot import Booted
 from computeragent.swe.sandboxes.command import Command, Stream
 from computeragent.swe.sandboxes.control import UnknownUserError
@@ -166,11 +167,19 @@ class SupervisedSandbox(OwnSandbox):
 
     @classmethod
     async def sample_init(cls, task_name: str, config: Any, metadata: dict[str, str]) -> dict[str, SandboxEnvironment]:
-        """One sandbox for a sample. Raises `ValidationError` for a configuration that is none of ours."""
+        """One sandbox for a sample.
+
+        Raises `ValidationError` for a configuration that is none of ours, `UnsupportedRuntimeError` under trio.
+        """
         if config is not None and not isinstance(config, SandboxConfig):
             raise ValidationError(
                 f"this sandbox cannot be configured by {config!r}", hint="Give a computeragent.swe.SandboxConfig."
             )
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError as error:
+            hint = "Leave INSPECT_ASYNC_BACKEND out, or set it to asyncio."
+            raise UnsupportedRuntimeError("these sandboxes run on asyncio", hint=hint) from error
         return {"default": await cls.start(config or SandboxConfig())}
 
     @classmethod
@@ -215,6 +224,8 @@ class SupervisedSandbox(OwnSandbox):
         self, cmd: list[str], cwd: str | None, env: Mapping[str, str] | None, user: str | None, *, stdin: bool
     ) -> Command | ExecResult[str]:
         """A running command; or, of a program or user that is not there, what a shell would say."""
+        if not cmd:
+            raise ValidationError("a command needs a program", hint='Such as ["ls", "-l"].')
         user = self._check_user(user)
         folder = os.path.join(self.cwd, cwd) if cwd else self.cwd  # noqa: PTH118 - a path inside
         try:

@@ -15,6 +15,7 @@ import socket
 import stat
 import struct
 import sys
+from contextlib import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,16 +107,23 @@ def _held(path: str) -> int:
 def _disks(hidden: list[str]) -> list[tuple[int, str]]:
     """Further disks that are mounted, and where: an overlay of the root shows nothing of them."""
     covered = ("/dev", "/proc", "/sys", *hidden)
-    found: list[tuple[int, str]] = []
-    with open("/proc/self/mountinfo", encoding="utf-8") as file:
+    found: dict[str, int] = {}
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         for line in file:
             fields = line.split()
-            point = fields[4].encode().decode("unicode_escape")
-            if fields[fields.index("-") + 1] not in _DISKS or point == "/":
+            point = _unescaped(fields[4])
+            if fields[fields.index("-") + 1] not in _DISKS or point == "/" or point in found:
                 continue
             if not any(point == each or point.startswith(f"{each}/") for each in covered):
-                found.append((_held(point), point))
-    return sorted(found, key=lambda each: each[1])
+                with suppress(OSError):  # something else is mounted over it
+                    found[point] = _held(point)
+    return [(found[point], point) for point in sorted(found)]
+
+
+def _unescaped(point: str) -> str:
+    for code, character in (("040", " "), ("011", "\t"), ("012", "\n"), ("134", "\\")):
+        point = point.replace(f"\\{code}", character)
+    return point
 
 
 def _show_disk(base: str, name: str, descriptor: int, point: str, target: str) -> None:
