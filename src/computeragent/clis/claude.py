@@ -82,6 +82,14 @@ def _mcp_file(run: Run) -> str:
     return f"{run.home}/.claude/run-mcp.json"
 
 
+def _acp_environment(_run: Run) -> dict[str, str]:
+    return {"CLAUDE_CODE_ENABLE_PROMPT_SUGGESTION": "false"}  # which is a request to the model after each turn
+
+
+def _deny(tools: tuple[str, ...]) -> dict[str, Any]:
+    return {"claudeCode": {"options": {"disallowedTools": list(tools)}}}
+
+
 def _system_prompt(text: str) -> dict[str, Any]:
     return {"systemPrompt": {"append": text}}
 
@@ -122,6 +130,7 @@ CLAUDE_CODE = Cli(
     acp=AcpForm(
         adapter=npm_bundle("@agentclientprotocol/claude-agent-acp", "claude-agent-acp"),
         mode="bypassPermissions",
+        environment=_acp_environment,
         asks=AcpTerms(
             environment=MappingProxyType({"CLAUDE_CODE_DISABLE_FILE_MENTIONS": "1"}),
             meta=MappingProxyType(
@@ -130,6 +139,7 @@ CLAUDE_CODE = Cli(
         ),
         closed=AcpTerms(meta=MappingProxyType({"claudeCode": {"options": {"settingSources": ["user"]}}})),
         system_prompt=_system_prompt,
+        deny=_deny,
     ),
     exits=Exits(
         crash_when_silent=True,

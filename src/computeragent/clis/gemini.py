@@ -50,7 +50,11 @@ def _gemini_files(run: Run) -> dict[str, str]:
 
 
 def _acp_environment(run: Run) -> dict[str, str]:
-    return {"GEMINI_MODEL": run.model}
+    # What it says on the way it writes into a file: on stdout it would be taken for the protocol.
+    return {
+        "GEMINI_MODEL": run.model,
+        **({"GEMINI_DEBUG_LOG_FILE": f"{run.home}/gemini-debug.log"} if run.debug else {}),
+    }
 
 
 _ASK = '[[rule]]\ntoolName = "*"\ndecision = "ask_user"\npriority = 999\n'
@@ -73,6 +77,7 @@ GEMINI_CLI = Cli(
         mode="yolo",
         environment=_acp_environment,
         system_prompt_file=".gemini/GEMINI.md",
+        debug_args=("--debug",),
         asks=AcpTerms(files=MappingProxyType({".gemini/policies/ask.toml": _ASK})),
         closed=AcpTerms(environment=MappingProxyType({"GEMINI_CLI_TRUST_WORKSPACE": "false"})),
     ),

@@ -22,8 +22,12 @@ class ResumableAgent(InteractiveAgent):
         resumed = os.environ.pop("MSWEA_RESUME", "")
         if resumed and Path(resumed).is_file():
             kept = json.loads(Path(resumed).read_text())["messages"]
-            while kept and (kept[-1].get("role") == "exit" or kept[-1].get("tool_calls")):
-                kept.pop()  # the end, and calls that nobody answered
+            submitted = ""
+            while kept and kept[-1].get("role") == "exit":
+                submitted = kept.pop().get("content") or submitted
+            for call in (kept[-1].get("tool_calls") or ()) if kept else ():
+                answer = {"role": "tool", "tool_call_id": call["id"], "content": submitted or "submitted"}
+                kept.append(answer)  # the last call ended the run, and so nobody answered it
             super().add_messages(*kept)
             messages = [each for each in messages if each.get("role") != "system"]
         return super().add_messages(*messages)

@@ -110,7 +110,8 @@ class AcpForm:
     `environment` is what only this form needs. `mode` is the mode to set so that nothing is asked, `asking_mode` the
     one in which it asks, where that is not the one it begins with. `asks` has it ask before every call; None: it has no
     such setting. `closed` has it ignore settings and hooks that lie in the working folder; None: nobody knows how.
-    A system prompt is added by `system_prompt`, the `_meta` of `session/new`, or by a file in its home.
+    A system prompt is added by `system_prompt`, the `_meta` of `session/new`, or by a file in its home; `deny` is the
+    `_meta` that takes tools from it, and `debug_args` have it say more.
     """
 
     args: tuple[str, ...] = ()
@@ -122,6 +123,8 @@ class AcpForm:
     closed: AcpTerms | None = None
     system_prompt: Callable[[str], Mapping[str, Any]] | None = None
     system_prompt_file: str = ""
+    deny: Callable[[tuple[str, ...]], Mapping[str, Any]] | None = None
+    debug_args: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +20,6 @@ from inspect_ai.scorer import Score, accuracy, scorer
 from inspect_ai.tool import MCPServerConfigStdio, Tool, ToolInfo, tool
 from inspect_ai.util import sandbox
 
-from computeragent.artifacts import listed
 from computeragent.clis import cli
 from computeragent.swe import agents
 
@@ -134,7 +131,9 @@ def cancelled(of: Agent, scene: Scene) -> Agent:
     async def execute(state: AgentState) -> AgentState:
         scene.waiting = asyncio.Event()
         task = asyncio.create_task(of(state))
-        await asyncio.wait([task, asyncio.create_task(scene.waiting.wait())], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(
+            [task, asyncio.create_task(scene.waiting.wait())], return_when="FIRST_COMPLETED", timeout=100
+        )
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -164,20 +163,3 @@ def only(log: EvalLog) -> EvalSample:
 
 def agent_of(name: str, **options: Any) -> Agent:
     return getattr(agents, name)(**options)
-
-
-def processes_of(name: str) -> list[int]:
-    """Living processes of an agent's program, wherever they were started."""
-    folders = [str(artifact.folder) for artifact in listed(name)]
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            line = (entry / "cmdline").read_text(errors="replace")
-        except OSError:
-            continue
-        if any(folder in line for folder in folders) and int(entry.name) != os.getpid():
-            found.append(int(entry.name))
-    return found
-
-
-counter = itertools.count()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 from inspect_ai.agent import AgentAttempts, BridgedToolsSpec
 from inspect_ai.log import EvalLog, EvalSample
 from inspect_ai.scorer import Score
+
+from computeragent.processes import marks
 
 from .conftest import need
 from .scenes import (
@@ -19,6 +22,7 @@ from .scenes import (
     Scene,
     agent_of,
     call,
+    cancelled,
     done,
     only,
     play,
@@ -34,6 +38,9 @@ pytestmark = [
     pytest.mark.usefixtures("programs"),
     pytest.mark.filterwarnings("ignore:Exception ignored in.*MemoryObject"),  # streams of Inspect itself
 ]
+
+
+MARK = "TEST_OF_THE_MATRIX"
 
 
 @dataclass
@@ -125,3 +132,25 @@ def test_three_attempts_are_one_session(played: Played):
     assert played.sample.output.completion.strip() == "bowline"
     texts = [message.text for message in played.sample.messages]
     assert sum("Wrong the second time." in text for text in texts) == 1
+
+
+@pytest.fixture(scope="module")
+def stopped(machine_cache: None, tmp_path_factory: pytest.TempPathFactory):
+    """Runs an agent that is cancelled in mid-call, once per agent and place."""
+
+    def stop(name: str, place: str) -> tuple[EvalSample, Scene, set[int]]:
+        need(name)
+        scene = Scene([shell(name, "sleep 86399 > sleep.txt 2>&1 & echo started")])
+        solver = cancelled(agent_of(name, env={MARK: (mark := uuid.uuid4().hex)}), scene)
+        ended = only(play(scene, solver, tmp_path_factory.mktemp(f"stopped-{name}"), place=place))
+        return ended, scene, {pid for pid, value in marks(MARK).items() if value == mark}
+
+    return stop
+
+
+@pytest.mark.parametrize("name", CLIS)
+def test_cancel_ends_it_in_mid_call_and_leaves_no_process(name: str, stopped):
+    ended, scene, left = stopped(name, "bwrap")
+    assert ended.error is None, ended.error
+    assert len(scene.asked) == 2, "the shell had run, and the model was thinking"
+    assert left == set()
