@@ -119,6 +119,15 @@ def test_a_unix_socket_serves_as_well(tmp_path):
     assert not place.exists()
 
 
+def test_a_unix_socket_is_not_for_sandboxes_of_their_own(tmp_path):
+    async def body(bridge):
+        raise AssertionError("it opened")
+
+    solver = inside(body, unix_socket=str(tmp_path / "bridge.sock"))
+    log = evaluate(None, solver=solver, sandbox="bwrap")
+    assert "listens on a port there" in log.error.message
+
+
 def test_the_port_is_closed_with_the_bridge():
     ports = []
 

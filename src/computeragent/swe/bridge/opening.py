@@ -17,7 +17,7 @@ from inspect_ai.model import CompactionStrategy, GenerateFilter, Model
 from inspect_ai.tool import Tool, WebSearchProviders
 from inspect_ai.util import SandboxEnvironment
 
-from computeragent.errors import UnsupportedRuntimeError
+from computeragent.errors import UnsupportedRuntimeError, ValidationError
 from computeragent.models.serving.http import HttpServer
 from computeragent.swe.bridge.generation import Generation, Settings
 from computeragent.swe.bridge.host_tools import HostTools
@@ -27,8 +27,6 @@ from computeragent.swe.bridge.server import Service
 from computeragent.swe.bridge.tools import SEARCHES
 from computeragent.swe.bridge.wrapped import wrapped
 from computeragent.swe.sandboxes.types import own
-
-_LOCAL = "LocalSandboxEnvironment"
 
 
 @asynccontextmanager
@@ -70,7 +68,8 @@ async def agent_bridge(
 
     A limit of Inspect's, a filter that fails, a host tool that is broken and a failure of the model that no provider
     told of end the sample: the block is cancelled, and raises it. Raises `ValidationError` for tools that cannot be
-    served, `UnsupportedRuntimeError` under trio, and what `get_model` raises for a model that is none.
+    served and a socket that cannot be, `UnsupportedRuntimeError` under trio, and what `get_model` raises for a model
+    that is none.
 
     """
     try:
@@ -78,6 +77,8 @@ async def agent_bridge(
     except RuntimeError as error:
         hint = "Leave INSPECT_ASYNC_BACKEND out, or set it to asyncio."
         raise UnsupportedRuntimeError("the model bridge runs on asyncio", hint=hint) from error
+    if unix_socket is not None and sandbox is not None and not _is_local(sandbox):
+        raise ValidationError("unix_socket: a bridge into a sandbox listens on a port there")
     models = Models(model, model_aliases)
     host = HostTools.of(bridged_tools, approval)
     grant: WebSearchProviders | None = SEARCHES if web_search is True else web_search or None
@@ -89,7 +90,7 @@ async def agent_bridge(
         forward_generation_config=forward_generation_config,
         approval=approval,
     )
-    if sandbox is not None and not _is_reachable(sandbox):
+    if sandbox is not None and own(sandbox) is None and not _is_local(sandbox):
         names: dict[str, Any] = {"model": model, "model_aliases": dict(model_aliases or {})}
         if isinstance(model, Model):  # Inspect's own takes an object as the answer to a name alone
             names |= {"model": None, "model_resolver": partial(_always, model)}
@@ -138,9 +139,9 @@ def _always(model: Model, _asked: str) -> Model:
     return model
 
 
-def _is_reachable(sandbox: SandboxEnvironment) -> bool:
-    inner = sandbox.as_type(SandboxEnvironment)
-    return own(sandbox) is not None or type(inner).__name__ == _LOCAL
+def _is_local(sandbox: SandboxEnvironment) -> bool:
+    """Whether it is Inspect's `local`, which is this machine."""
+    return type(sandbox.as_type(SandboxEnvironment)).__name__ == "LocalSandboxEnvironment"
 
 
 async def _listener(sandbox: SandboxEnvironment | None) -> socket.socket | None:

@@ -37,7 +37,7 @@ class Bridge:
     base_url: str
     api_key: str = field(repr=False)
     state: AgentState
-    mcp_servers: tuple[McpServer, ...] = ()
+    mcp_servers: tuple[McpServer, ...] = field(default=(), repr=False)  # they hold the key
     requests: int = 0
     last_stop_reason: StopReason | None = None
     last_error: Exception | None = None
