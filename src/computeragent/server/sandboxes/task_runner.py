@@ -113,13 +113,13 @@ class LiveTask:
             error_code=code,
             usage=Usage.of(self._usage),
         )
-        try:
+        try:  # first, so that the session can be had again by whoever sees that the task is over
+            await self.order.tenant.forget(ended.session_id, transcript=self.order.store is None)
             await self._save(ended)
         except ComputerAgentError as failure:
             _log.error("task_not_saved", task=ended.task_id, error=failure.message)
         finally:
             self.row = ended
-            await self.order.tenant.forget(ended.session_id, transcript=self.order.store is None)
             self.over.set()
 
     async def _save(self, row: TaskRow) -> None:
