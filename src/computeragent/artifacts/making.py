@@ -234,9 +234,21 @@ def make_environment(order: Order, folder: Path) -> None:
     shutil.rmtree(target, ignore_errors=True)
     uv, quiet = str(folder / "uv"), ["--quiet", "--no-config", "--offline"]
     wheels = sorted(str(path) for path in (folder / "wheels").glob("*.whl"))
+    compiled = ["--compile-bytecode"]  # whoever sees it read-only would compile it at each start
     steps = (
         [uv, "venv", *quiet, "--python", sys.executable, "--no-project", str(target)],
-        [uv, "pip", "install", *quiet, "--no-index", "--no-deps", "--python", str(target / "bin" / "python"), *wheels],
+        [
+            uv,
+            "pip",
+            "install",
+            *quiet,
+            *compiled,
+            "--no-index",
+            "--no-deps",
+            "--python",
+            str(target / "bin" / "python"),
+            *wheels,
+        ],
     )
     env = {key: value for key, value in os.environ.items() if not key.startswith(("UV_", "VIRTUAL_ENV"))}
     env["UV_CACHE_DIR"] = str(folder.parent.parent / ".staging" / "uv")
