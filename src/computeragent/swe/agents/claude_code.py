@@ -124,7 +124,7 @@ def claude_code(  # noqa: PLR0917 - the parameters that users of Inspect know, i
         identity=partial(identity_of, config=model_config, roles=roles, options=options),
         system_prompt=system_prompt,
         skills=skills_of(skills),
-        mcp_servers=mcp_servers_of(mcp_servers, row),
+        mcp_servers=mcp_servers_of(mcp_servers, row.title),
         bridged_tools=bridged_tools_of(bridged_tools),
         disallowed_tools=denied,
         web_search="WebSearch" not in denied,

@@ -96,6 +96,46 @@ def codex_cli(  # noqa: PLR0917 - the parameters that users of Inspect know, in 
 
     """
     row = cli("codex_cli")
+    options, searches = options_of(web_search, goals, home_dir, config_overrides, disallowed_tools)
+    settings = Settings(
+        row=row,
+        identity=partial(identity_of, config=model_config, options=options),
+        system_prompt=system_prompt,
+        skills=skills_of(skills),
+        mcp_servers=mcp_servers_of(mcp_servers, row.title),
+        bridged_tools=bridged_tools_of(bridged_tools),
+        web_search=searches,
+        centaur=centaur_of(centaur),
+        attempts=attempts_of(attempts),
+        model=model,
+        model_aliases=model_aliases or {},
+        filter=filter,
+        retry_refusals=retry_refusals,
+        cwd=cwd,
+        env=env or {},
+        user=user,
+        sandbox=sandbox,
+        version=version,
+        debug=bool(debug),
+    )
+    return agent_with(run_agent(settings), name=name, description=description)
+
+
+def identity_of(served: str, *, config: str | None, options: Mapping[str, str]) -> Identity:
+    """Whom it believes to talk to."""
+    # With a name that it does not know, Codex warns, and falls back to a prompt that is made for no model.
+    known = served if _OF_OPENAI.match(served) else cli("codex_cli").model
+    return Identity(model=config or known, options=options)
+
+
+def options_of(
+    web_search: CodexWebSearch,
+    goals: bool,
+    home_dir: str | None,
+    config_overrides: Mapping[str, str] | None,
+    disallowed_tools: Sequence[str] | None,
+) -> tuple[Mapping[str, str], bool]:
+    """Its settings in its own words, and whether it searches the web. Raises `ValidationError`."""
     if web_search not in get_args(CodexWebSearch):
         raise ValidationError(f"web_search: {web_search!r} is no mode", hint="Use live, cached or disabled.")
     denied = words_of(disallowed_tools, "disallowed_tools")
@@ -118,31 +158,4 @@ def codex_cli(  # noqa: PLR0917 - the parameters that users of Inspect know, in 
         **overrides,
         **({"home": home_dir} if home_dir else {}),
     }
-    settings = Settings(
-        row=row,
-        identity=partial(_identity, config=model_config, options=options),
-        system_prompt=system_prompt,
-        skills=skills_of(skills),
-        mcp_servers=mcp_servers_of(mcp_servers, row),
-        bridged_tools=bridged_tools_of(bridged_tools),
-        web_search=search != "disabled",
-        centaur=centaur_of(centaur),
-        attempts=attempts_of(attempts),
-        model=model,
-        model_aliases=model_aliases or {},
-        filter=filter,
-        retry_refusals=retry_refusals,
-        cwd=cwd,
-        env=env or {},
-        user=user,
-        sandbox=sandbox,
-        version=version,
-        debug=bool(debug),
-    )
-    return agent_with(run_agent(settings), name=name, description=description)
-
-
-def _identity(served: str, *, config: str | None, options: Mapping[str, str]) -> Identity:
-    # With a name that it does not know, Codex warns, and falls back to a prompt that is made for no model.
-    known = served if _OF_OPENAI.match(served) else cli("codex_cli").model
-    return Identity(model=config or known, options=options)
+    return options, search != "disabled"

@@ -9,7 +9,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from inspect_ai.agent import Agent, AgentState
-from inspect_ai.model import get_model
+from inspect_ai.model import Model, get_model
 from inspect_ai.tool import install_skills
 from inspect_ai.util import sandbox as sandbox_environment
 
@@ -31,20 +31,21 @@ def run_agent(settings: Settings) -> Agent:
     """The agent."""
 
     async def execute(state: AgentState) -> AgentState:
-        with _no_timeout_passes(settings):
+        with no_timeout_passes(settings.row.title):
             return await _execute(state, settings)
 
     return execute
 
 
 @contextmanager
-def _no_timeout_passes(settings: Settings) -> Generator[None]:
+def no_timeout_passes(title: str) -> Generator[None]:
+    """A `TimeoutError` in the block becomes an error that ends the sample as one."""
     # Inspect takes a TimeoutError that ends a solver for its own time limit, and the sample for a success.
     try:
         yield
     except TimeoutError as error:
         raise CliFailedError(
-            f"{settings.row.title}: the sandbox or its tool servers did not answer in time: {error}",
+            f"{title}: the sandbox or its tool servers did not answer in time: {error}",
             hint="Look at the load of the machine, and at the sandbox.",
         ) from error
 
@@ -53,7 +54,9 @@ async def _execute(state: AgentState, settings: Settings) -> AgentState:
     prompt = prompt_of(state.messages, settings.system_prompt)
     row, sandbox = settings.row, sandbox_environment(settings.sandbox)
     place = await place_of(sandbox, user=settings.user, cwd=settings.cwd, home=settings.env.get("HOME"))
-    program = await program_in(place.sandbox, row.name, settings.version, user=settings.user)
+    program = await program_in(
+        place.sandbox, row.name, settings.version, user=settings.user, path=settings.env.get("PATH")
+    )
     identity = settings.identity(served_name(settings.model))
     session = Session(f"computeragent:{row.name}:{settings.sandbox or 'default'}:{place.home}:{place.cwd}")
     resume = bool(prompt.earlier and session.known)
@@ -94,7 +97,7 @@ async def _execute(state: AgentState, settings: Settings) -> AgentState:
         return bridge.state
 
 
-def served_name(model: str | None) -> str:
+def served_name(model: str | Model | None) -> str:
     """The name of the model that answers, without its provider."""
     served = get_model(model).name
     return served.rpartition("/")[2] or served

@@ -89,7 +89,7 @@ def gemini_cli(
         identity=lambda _served: Identity(model=shown),
         system_prompt=system_prompt,
         skills=skills_of(skills),
-        mcp_servers=mcp_servers_of(mcp_servers, row),
+        mcp_servers=mcp_servers_of(mcp_servers, row.title),
         bridged_tools=bridged_tools_of(bridged_tools),
         disallowed_tools=() if web_search else (_SEARCH,),
         web_search=web_search,

@@ -33,12 +33,12 @@ _ENVIRONMENT = (
 async def program_in(sandbox: SandboxEnvironment, name: str, version: str = "auto", *, user: str | None = None) -> str:
     """The path in the sandbox of an agent's program, or of an adapter's (`claude_code_acp`), which is there then.
 
-    `auto` takes one that is on the sandbox's PATH, else the stable one; `sandbox` takes that one alone; `stable`,
+    `auto` takes one that is on the sandbox's PATH (`path`, where it is given), else the stable one; `sandbox` takes that one alone; `stable`,
     `latest` or a number is fetched. Our own providers and `local` use it where the cache has it, into others it is
     copied. Raises `ArtifactError` and its children, `CliFailedError`.
     """
     inner = unwrapped(sandbox)
-    installed = await _installed(inner, name, user) if version in {"auto", "sandbox"} else None
+    installed = await _installed(inner, name, user, path) if version in {"auto", "sandbox"} else None
     if installed:
         return installed
     here = is_local(inner) or is_own(inner)
@@ -51,9 +51,10 @@ async def program_in(sandbox: SandboxEnvironment, name: str, version: str = "aut
     return str(found.program) if here else await _carry(inner, found)
 
 
-async def _installed(inner: SandboxEnvironment, name: str, user: str | None) -> str | None:
+async def _installed(inner: SandboxEnvironment, name: str, user: str | None, search: str | None) -> str | None:
     program = CLIS[name].program if name in CLIS else PurePosixPath(packages()[name].program).name
-    done = await inner.exec(["/bin/sh", "-c", 'command -v -- "$1"', "sh", program], user=user, timeout=_LIMIT)
+    script = 'PATH=${2:-$PATH}; command -v -- "$1"'
+    done = await inner.exec(["/bin/sh", "-c", script, "sh", program, search or ""], user=user, timeout=_LIMIT)
     path = done.stdout.strip()
     return path if done.success and path.startswith("/") else None
 

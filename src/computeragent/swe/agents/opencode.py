@@ -86,20 +86,14 @@ def opencode(
 
     """
     row = cli("opencode")
-    shown = model_name(opencode_model, "opencode_model")
-    provider, slash, rest = shown.partition("/")
-    if provider not in _PROVIDERS or not slash or not rest:
-        raise ValidationError(
-            f"opencode_model: {shown!r} is not provider/model with a provider that is bridged",
-            hint=f"The providers are {' and '.join(_PROVIDERS)}; any model can answer on their wires.",
-        )
+    shown = checked_model(opencode_model)
     options = {"session_title": session_title} if session_title else {}
     settings = Settings(
         row=row,
         identity=lambda _served: Identity(model=shown, options=options),
         system_prompt=system_prompt,
         skills=skills_of(skills),
-        mcp_servers=mcp_servers_of(mcp_servers, row),
+        mcp_servers=mcp_servers_of(mcp_servers, row.title),
         bridged_tools=bridged_tools_of(bridged_tools),
         centaur=centaur_of(centaur),
         attempts=attempts_of(attempts),
@@ -115,3 +109,15 @@ def opencode(
         debug=bool(debug),
     )
     return agent_with(run_agent(settings), name=name, description=description)
+
+
+def checked_model(opencode_model: str) -> str:
+    """The model that it believes to talk to. Raises `ValidationError` for a provider that is not bridged."""
+    shown = model_name(opencode_model, "opencode_model")
+    provider, slash, rest = shown.partition("/")
+    if provider not in _PROVIDERS or not slash or not rest:
+        raise ValidationError(
+            f"opencode_model: {shown!r} is not provider/model with a provider that is bridged",
+            hint=f"The providers are {' and '.join(_PROVIDERS)}; any model can answer on their wires.",
+        )
+    return shown

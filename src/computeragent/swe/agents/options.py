@@ -141,12 +141,12 @@ def skills_of(skills: Sequence[str | Path | Skill] | None) -> tuple[Skill, ...]:
     return tuple(found)
 
 
-def mcp_servers_of(servers: Sequence[MCPServerConfig] | None, row: Cli) -> tuple[McpServer, ...]:
-    """Tool servers, as the table of agents knows them. Raises `ValidationError` for what the agent cannot use."""
-    return tuple(_mcp_server(server, row) for server in servers or ())
+def mcp_servers_of(servers: Sequence[MCPServerConfig] | None, title: str) -> tuple[McpServer, ...]:
+    """Tool servers for the agent `title`, as the table has them. Raises `ValidationError` for what it cannot use."""
+    return tuple(_mcp_server(server, title) for server in servers or ())
 
 
-def _mcp_server(server: MCPServerConfig, row: Cli) -> McpServer:
+def _mcp_server(server: MCPServerConfig, title: str) -> McpServer:
     if not isinstance(server, (MCPServerConfigStdio, MCPServerConfigHTTP)):
         raise ValidationError(
             f"{server!r} is no tool server", hint="Use MCPServerConfigStdio or MCPServerConfigHTTP of inspect_ai.tool."
@@ -159,7 +159,7 @@ def _mcp_server(server: MCPServerConfig, row: Cli) -> McpServer:
     if isinstance(server, MCPServerConfigHTTP):
         if server.type != "http":
             raise ValidationError(
-                f"{row.title} is not given the tool server {server.name} over {server.type}",
+                f"{title} is not given the tool server {server.name} over {server.type}",
                 hint="The transport is superseded: use type='http', which is streamable HTTP.",
             )
         return McpServer(name=server.name, url=server.url, headers=server.headers or {}, tools=tools)
