@@ -17,14 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import anyio
+
 from computeragent import credentials
 from computeragent.credentials import PROVIDERS
 from computeragent.errors import SubstrateError, ValidationError
 from computeragent.protocol_types import SubstrateHandle
 from computeragent.settings import home
 from computeragent.substrates import seccomp
-from computeragent.substrates.cgroups import ControlGroup, Limits
-from computeragent.substrates.cgroups import make as make_group
+from computeragent.substrates.cgroups import ControlGroup, Limits, make_whole
 from computeragent.substrates.hosting import EngineHost, Plan, start
 from computeragent.substrates.mounts import (
     ETC,
@@ -144,13 +145,14 @@ class BwrapSubstrate:
     async def jail(self, mounts: Sequence[Mount], limits: Mapping[str, Any], preload: Sequence[str] = ()) -> Jail:
         """A running jail that shows these folders."""
         program = find_bwrap(self._bwrap)
-        group = await asyncio.to_thread(make_group, self._limits.under(limits))
+        group = await make_whole(self._limits.under(limits))
         wrap = wrapping(program, self.arguments(mounts), group)
         try:
             host = await start(Plan([*wrap.prefix, "--"], wrap.env, wrap.descriptors, PROVIDERS, preload))
         except BaseException:
             if wrap.group is not None:
-                wrap.group.remove()
+                with anyio.CancelScope(shield=True):
+                    await asyncio.to_thread(wrap.group.remove)
             raise
         finally:
             wrap.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import secrets
@@ -11,6 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import anyio
 
 from computeragent.errors import ValidationError
 from computeragent.logs import Logger
@@ -116,6 +119,18 @@ def make(limits: Limits) -> ControlGroup | None:
         for folder in made:
             folder.rmdir()
         return None
+
+
+async def make_whole(limits: Limits) -> ControlGroup | None:
+    """As `make`, beside the event loop; a caller that is cancelled meanwhile leaves no group."""
+    making = asyncio.ensure_future(asyncio.to_thread(make, limits))
+    try:
+        return await asyncio.shield(making)
+    except asyncio.CancelledError:
+        with anyio.CancelScope(shield=True):
+            if (group := await making) is not None:
+                await asyncio.to_thread(group.remove)
+        raise
 
 
 def _sweep() -> None:

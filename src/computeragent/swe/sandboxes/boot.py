@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import anyio
 
 from computeragent.errors import SubstrateError
-from computeragent.substrates import cgroups
-from computeragent.substrates.cgroups import ControlGroup, Limits
+from computeragent.substrates.cgroups import ControlGroup
 from computeragent.substrates.hosting import BOOT_TIMEOUT, spawned
 from computeragent.substrates.process import HostProcess
 from computeragent.swe.sandboxes.control import Control
@@ -37,18 +36,6 @@ class Booted:
         await self.process.close()
         if self.group is not None:
             await asyncio.to_thread(self.group.remove)
-
-
-async def make_group(limits: Limits) -> ControlGroup | None:
-    """A control group; a caller that is cancelled meanwhile leaves none."""
-    making = asyncio.ensure_future(asyncio.to_thread(cgroups.make, limits))
-    try:
-        return await asyncio.shield(making)
-    except asyncio.CancelledError:
-        with anyio.CancelScope(shield=True):
-            if (group := await making) is not None:
-                await asyncio.to_thread(group.remove)
-        raise
 
 
 async def boot(

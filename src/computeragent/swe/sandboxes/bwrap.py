@@ -16,8 +16,9 @@ from inspect_ai.util import SandboxUserUnsupportedError, sandboxenv
 
 from computeragent.artifacts.cache import root as programs
 from computeragent.substrates.bwrap import BwrapSubstrate, find_bwrap, wrapping
+from computeragent.substrates.cgroups import make_whole
 from computeragent.substrates.mounts import HOME, UID, Mount
-from computeragent.swe.sandboxes.boot import boot, make_group
+from computeragent.swe.sandboxes.boot import boot
 from computeragent.swe.sandboxes.supervised import CWD, INSIDE, SupervisedSandbox
 from computeragent.swe.sandboxes.types import SandboxConfig
 
@@ -35,7 +36,7 @@ class BwrapSandbox(SupervisedSandbox):
         """A running sandbox. Raises `SubstrateError` where none can be made, `ValidationError` for a bad `bind`."""
         substrate = BwrapSubstrate(bind=config.binds(), network=config.network)
         program, arguments = await asyncio.to_thread(find_bwrap), _arguments(substrate)
-        group = await make_group(config.limits())
+        group = await make_whole(config.limits())
         wrap = wrapping(program, arguments, group, interfaces=True)
         command = [*wrap.prefix, "--", sys.executable, "-I", "-S", str(INSIDE / "supervisor.py")]
         try:

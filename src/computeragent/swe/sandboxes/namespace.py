@@ -21,8 +21,9 @@ from computeragent.errors import SubstrateError
 from computeragent.settings import home as state
 from computeragent.substrates import seccomp
 from computeragent.substrates.bwrap import memory_file
+from computeragent.substrates.cgroups import make_whole
 from computeragent.substrates.mounts import PROC_HIDDEN, PROC_READ_ONLY, SYSTEM, apart, interpreter_paths, mount
-from computeragent.swe.sandboxes.boot import boot, make_group
+from computeragent.swe.sandboxes.boot import boot
 from computeragent.swe.sandboxes.supervised import CWD, INSIDE, SupervisedSandbox
 from computeragent.swe.sandboxes.types import SandboxConfig
 
@@ -53,7 +54,7 @@ class NamespaceSandbox(SupervisedSandbox):
             if (filter_ := seccomp.filter_descriptor(interfaces=True)) is not None:
                 descriptors.append(filter_)
             descriptors.append(memory_file("plan", json.dumps({**plan, "filter": filter_}).encode()))
-            group = await make_group(config.limits())
+            group = await make_whole(config.limits())
             prefix, env = ([], {}) if group is None else group.joining()
             command = [*prefix, sys.executable, "-I", "-S", str(INSIDE / "namespace.py"), str(descriptors[-1])]
             return cls(await boot(command, env | _environment(home), descriptors, group), home=home)
