@@ -30,12 +30,14 @@ _ENVIRONMENT = (
 )
 
 
-async def program_in(sandbox: SandboxEnvironment, name: str, version: str = "auto", *, user: str | None = None) -> str:
+async def program_in(
+    sandbox: SandboxEnvironment, name: str, version: str = "auto", *, user: str | None = None, path: str | None = None
+) -> str:
     """The path in the sandbox of an agent's program, or of an adapter's (`claude_code_acp`), which is there then.
 
-    `auto` takes one that is on the sandbox's PATH (`path`, where it is given), else the stable one; `sandbox` takes that one alone; `stable`,
-    `latest` or a number is fetched. Our own providers and `local` use it where the cache has it, into others it is
-    copied. Raises `ArtifactError` and its children, `CliFailedError`.
+    `auto` takes one that is on the sandbox's PATH (`path`, where it is given), else the stable one; `sandbox` takes
+    that one alone; `stable`, `latest` or a number is fetched. Our own providers and `local` use it where the cache has
+    it, into others it is copied. Raises `ArtifactError` and its children, `CliFailedError`.
     """
     inner = unwrapped(sandbox)
     installed = await _installed(inner, name, user, path) if version in {"auto", "sandbox"} else None
