@@ -29,10 +29,22 @@ if TYPE_CHECKING:
         mini_swe_agent,
         opencode,
     )
+    from computeragent.swe.interactive import (
+        ACPAgent,
+        ACPAgentParams,
+        acp_connection,
+        bridge_mcp_to_acp,
+        interactive_claude_code,
+        interactive_codex_cli,
+        interactive_gemini_cli,
+        interactive_opencode,
+    )
     from computeragent.swe.sandboxes import SandboxBind, SandboxConfig
     from computeragent.swe.sessions import ComputerAgentRun, computeragent_agent
 
 _PLACES = {
+    "ACPAgent": "swe.interactive",
+    "ACPAgentParams": "swe.interactive",
     "AgentBinaries": "artifacts",
     "AgentBinary": "artifacts",
     "CentaurOptions": "swe.agents",
@@ -41,6 +53,8 @@ _PLACES = {
     "SandboxBind": "swe.sandboxes",
     "SandboxConfig": "swe.sandboxes",
     "SandboxPlatform": "artifacts",
+    "acp_connection": "swe.interactive",
+    "bridge_mcp_to_acp": "swe.interactive",
     "cached_agent_binaries": "artifacts",
     "claude_code": "swe.agents",
     "codex_cli": "swe.agents",
@@ -48,12 +62,18 @@ _PLACES = {
     "download_agent_binary": "artifacts",
     "download_wheels_tarball": "artifacts",
     "gemini_cli": "swe.agents",
+    "interactive_claude_code": "swe.interactive",
+    "interactive_codex_cli": "swe.interactive",
+    "interactive_gemini_cli": "swe.interactive",
+    "interactive_opencode": "swe.interactive",
     "mini_swe_agent": "swe.agents",
     "opencode": "swe.agents",
 }
 """Each name and its module: it is imported when the name is used."""
 
 __all__ = [
+    "ACPAgent",
+    "ACPAgentParams",
     "AgentBinaries",
     "AgentBinary",
     "CentaurOptions",
@@ -62,6 +82,8 @@ __all__ = [
     "SandboxBind",
     "SandboxConfig",
     "SandboxPlatform",
+    "acp_connection",
+    "bridge_mcp_to_acp",
     "cached_agent_binaries",
     "claude_code",
     "codex_cli",
@@ -69,6 +91,10 @@ __all__ = [
     "download_agent_binary",
     "download_wheels_tarball",
     "gemini_cli",
+    "interactive_claude_code",
+    "interactive_codex_cli",
+    "interactive_gemini_cli",
+    "interactive_opencode",
     "mini_swe_agent",
     "opencode",
 ]

@@ -10,7 +10,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from importlib import metadata
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from computeragent.errors import EngineError, EngineUnavailableError
 from computeragent.logs import Logger
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from acp.schema import InitializeResponse, PermissionOption, ToolCallUpdate
 
 Json = dict[str, Any]
+T = TypeVar("T")
 Read = Callable[[], Awaitable[bytes]]
 Write = Callable[[bytes], Awaitable[None]]
 OnUpdate = Callable[[Json], Awaitable[None]]
@@ -231,6 +232,23 @@ def withdrawn() -> RequestPermissionResponse:
     from acp.schema import DeniedOutcome
 
     return RequestPermissionResponse(outcome=DeniedOutcome(outcome="cancelled"))
+
+
+async def answered(request: Awaitable[T], limit: float, *ends: asyncio.Future[Any]) -> T:
+    """The answer to a request, while none of `ends` has come and for `limit` seconds; then it is taken back.
+
+    Raises `TimeoutError` after `limit` seconds, `ConnectionError` when an end comes first, and what the request raises.
+    """
+    asking = asyncio.ensure_future(request)
+    try:
+        await asyncio.wait({asking, *ends}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+        if asking.done():
+            return asking.result()
+        if any(end.done() for end in ends):
+            raise ConnectionError("the agent is gone, or not wanted any more")
+        raise TimeoutError(f"no answer within {limit:g} s")
+    finally:
+        asking.cancel()
 
 
 def choose(options: list[PermissionOption], *kinds: str) -> RequestPermissionResponse | None:

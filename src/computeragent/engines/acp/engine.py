@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator, Awaitable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from computeragent.engines.acp.connection import choose, connect, failure, initialize, refuse, told, withdrawn
+from computeragent.engines.acp.connection import answered, choose, connect, failure, initialize, refuse, told, withdrawn
 from computeragent.engines.acp.launch import Launch, prepare
 from computeragent.engines.acp.memory import Memory
 from computeragent.engines.acp.options import read_options
 from computeragent.engines.acp.process import AgentProcess
-from computeragent.engines.acp.prompts import prompt_blocks, server_blocks, text_of
+from computeragent.engines.acp.prompts import prompt_blocks, server_blocks, takes_urls, text_of
 from computeragent.engines.acp.telling import Teller, breach_error
 from computeragent.errors import EngineError, EngineUnavailableError, UnknownPriceError, ValidationError
 from computeragent.ids import new_id
@@ -143,7 +143,7 @@ class _Run:
         from acp import RequestError
 
         assert self._connection is not None
-        servers = server_blocks(self._launch.servers, self._capabilities)
+        servers = server_blocks(self._launch.servers, urls=takes_urls(self._capabilities))
         meta = dict(self._launch.meta)
         if known is not None and self._capabilities is not None and self._capabilities.load_session:
             loading = self._connection.load_session(self._launch.cwd, known, mcp_servers=servers, **meta)
@@ -157,10 +157,7 @@ class _Run:
                     self._preface = ""  # the conversation has it already
                 return loaded.modes
         opening = self._connection.new_session(self._launch.cwd, mcp_servers=servers, **meta)
-        try:
-            opened = await self._during(opening, "session/new", limit)
-        except RequestError as error:
-            raise await self._explained(failure(f"{self._launch.title} opens no session", error)) from error
+        opened = await self._during(opening, "session/new", limit)
         self._session_id = opened.session_id
         return opened.modes
 
@@ -182,29 +179,30 @@ class _Run:
         from acp import RequestError
 
         assert self._exited is not None
-        asking = asyncio.ensure_future(request)
         cancelled = asyncio.ensure_future(self._ctx.cancel_event.wait())
         try:
-            await asyncio.wait({asking, cancelled, self._exited}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
-            if not asking.done() and cancelled.done():
-                raise _StoppedError
-            if not asking.done() and not self._exited.done():
-                error = EngineUnavailableError(
-                    f"{self._launch.title} did not answer {what} within {limit:g} s",
-                    hint="Check that it speaks the Agent Client Protocol when it is started as "
-                    f"{self._launch.shown}; options['start_timeout'] gives it longer.",
-                )
-                raise await self._explained(error)
-            if not asking.done() or isinstance(asking.exception(), ConnectionError):
-                raise await self._gone(f"{self._launch.title} ended before it answered {what}", EngineUnavailableError)
-            if what != "initialize" and isinstance(asking.exception(), RequestError):
-                return await asking
-            if (refused := asking.exception()) is not None and not isinstance(refused, EngineError):
-                raise await self._explained(failure(f"{self._launch.title} refused {what}", _exception(refused)))
-            return await asking
+            return await answered(request, limit, cancelled, self._exited)
+        except TimeoutError:
+            error = EngineUnavailableError(
+                f"{self._launch.title} did not answer {what} within {limit:g} s",
+                hint="Check that it speaks the Agent Client Protocol when it is started as "
+                f"{self._launch.shown}; options['start_timeout'] gives it longer.",
+            )
+            raise await self._explained(error) from None
+        except ConnectionError:
+            if cancelled.done():
+                raise _StoppedError from None
+            gone = f"{self._launch.title} ended before it answered {what}"
+            raise await self._gone(gone, EngineUnavailableError) from None
+        except RequestError as error:
+            if what == "session/load":
+                raise
+            raise await self._explained(failure(f"{self._launch.title} refused {what}", error)) from error
+        except ValueError as error:  # the SDK's, of an answer that has another shape
+            strange = EngineError(f"{self._launch.title} answers {what} with what the protocol does not know")
+            raise await self._explained(strange) from error
         finally:
             cancelled.cancel()
-            asking.cancel()
 
     # ── Turns ──
 
@@ -371,10 +369,6 @@ class _Run:
             await asyncio.wait({self._exited}, timeout=_SETTLE)
         status = self._process.status() or "it closed its output"
         return await self._explained(kind(f"{what}: {status}", hint="Look at what it says on stderr."))
-
-
-def _exception(error: BaseException) -> Exception:
-    return error if isinstance(error, Exception) else RuntimeError(repr(error))
 
 
 def _tokens(answer: PromptResponse | None) -> dict[str, int]:

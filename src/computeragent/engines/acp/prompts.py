@@ -57,18 +57,23 @@ def _block(block: Any, capabilities: AgentCapabilities | None) -> Any:
             )
 
 
-def server_blocks(servers: Sequence[McpServer], capabilities: AgentCapabilities | None) -> list[Any]:
-    """Tool servers for `session/new`. Raises `ValidationError` for one by URL where the agent knows none such."""
+def takes_urls(capabilities: AgentCapabilities | None) -> bool:
+    """Whether an agent knows tool servers by URL."""
+    mcp = None if capabilities is None else capabilities.mcp_capabilities
+    return mcp is not None and bool(mcp.http)
+
+
+def server_blocks(servers: Sequence[McpServer], *, urls: bool) -> list[Any]:
+    """Tool servers for `session/new`. Raises `ValidationError` for one by URL where the agent takes no `urls`."""
     from acp.schema import EnvVariable, HttpHeader, HttpMcpServer, McpServerStdio
 
-    mcp = None if capabilities is None else capabilities.mcp_capabilities
     made: list[Any] = []
     for server in servers:
         if not server.url:
             env = [EnvVariable(name=name, value=value) for name, value in server.env.items()]
             made.append(McpServerStdio(name=server.name, command=server.command, args=list(server.args), env=env))
             continue
-        if mcp is None or not mcp.http:
+        if not urls:
             raise ValidationError(
                 f"this agent takes no tool servers by URL ({server.name!r})", hint="Give it as a command."
             )

@@ -14,7 +14,7 @@ from inspect_ai.tool import install_skills
 from inspect_ai.util import sandbox as sandbox_environment
 
 from computeragent.clis import Run
-from computeragent.errors import CliFailedError
+from computeragent.errors import CliFailedError, ComputerAgentError
 from computeragent.swe.agents.centaur import work_with_a_person
 from computeragent.swe.agents.installing import program_in
 from computeragent.swe.agents.options import Settings
@@ -39,11 +39,15 @@ def run_agent(settings: Settings) -> Agent:
 
 @contextmanager
 def no_timeout_passes(title: str) -> Generator[None]:
-    """A `TimeoutError` in the block becomes an error that ends the sample as one."""
-    # Inspect takes a TimeoutError that ends a solver for its own time limit, and the sample for a success.
+    """What fails in the block ends the sample as an error: a `TimeoutError` too, and with its remedy in the log."""
     try:
         yield
+    except ComputerAgentError as error:
+        # Inspect's log has an exception's text alone.
+        error.args = (f"{error.message}\nhint: {error.hint}" if error.hint else error.message,)
+        raise
     except TimeoutError as error:
+        # Inspect takes a TimeoutError that ends a solver for its own time limit, and the sample for a success.
         raise CliFailedError(
             f"{title}: the sandbox or its tool servers did not answer in time: {error}",
             hint="Look at the load of the machine, and at the sandbox.",
