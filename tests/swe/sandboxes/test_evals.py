@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -18,7 +21,9 @@ from inspect_ai.tool import bash, bash_session, python, text_editor
 from inspect_ai.util import SandboxEnvironmentSpec, sandbox
 from tests.swe.sandboxes.conftest import PROVIDERS, supervised
 
+from computeragent.errors import ValidationError
 from computeragent.swe.sandboxes import SandboxConfig, own
+from computeragent.swe.sandboxes.types import read_config
 
 
 @solver
@@ -89,12 +94,53 @@ def test_a_configuration_reaches_the_sandbox_and_comes_back_from_the_log(tmp_pat
     assert again.config == config
 
 
-def test_a_configuration_that_is_none_of_ours_is_an_error(tmp_path: Path) -> None:
-    task = Task(dataset=[Sample(input="x")], solver=looks_around(), sandbox=("bwrap", "compose.yaml"))
-    log = run(task, tmp_path)
-    assert log.status == "error"
-    assert log.error is not None
-    assert "cannot be configured by" in log.error.message
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("image: debian\n", "Extra inputs are not permitted"),
+        ("network: [", "expected"),
+        ("- network\n", "valid dictionary"),
+        (None, "No such file"),
+    ],
+)
+def test_a_configuration_that_cannot_be_is_an_error(given: str | None, said: str, tmp_path: Path) -> None:
+    file = tmp_path / "compose.yaml"
+    if given is not None:
+        file.write_text(given)
+    with pytest.raises(ValidationError, match=said):
+        read_config(str(file))
+    with pytest.raises(ValidationError, match="cannot be configured"):
+        read_config("Dockerfile")
+
+
+def test_inspects_command_knows_the_sandboxes_and_reads_a_file(tmp_path: Path) -> None:
+    (tmp_path / "box.yaml").write_text(f"bind:\n  - source: {tmp_path}\n    target: /data\n")
+    (tmp_path / "task.py").write_text(
+        """
+from inspect_ai import Task, task
+from inspect_ai.dataset import Sample
+from inspect_ai.scorer import Score, accuracy, scorer
+from inspect_ai.util import sandbox
+
+@scorer(metrics=[accuracy()])
+def sees():
+    async def score(state, target):
+        found = await sandbox().exec(["ls", "/data"])
+        return Score(value=1 if "task.py" in found.stdout else 0)
+    return score
+
+@task
+def looks():
+    return Task(dataset=[Sample(input="x")], solver=[], scorer=sees())
+"""
+    )
+    command = [sys.executable, "-m", "inspect_ai", "eval", "task.py", "--sandbox", "bwrap:box.yaml"]
+    command += ["--model", "mockllm/model", "--display", "plain", "--log-dir", "logs", "--log-format", "json"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    [log] = (tmp_path / "logs").glob("*.json")
+    [sample] = json.loads(log.read_text())["samples"]
+    assert sample["scores"]["sees"]["value"] == 1
 
 
 def test_a_failing_setup_fails_the_sample_and_leaves_nothing(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from computeragent.swe.sandboxes.command import Command, Stream
 from computeragent.swe.sandboxes.control import UnknownUserError
 from computeragent.swe.sandboxes.process import SandboxProcess
 from computeragent.swe.sandboxes.shells import Shells
-from computeragent.swe.sandboxes.types import OwnSandbox, SandboxConfig
+from computeragent.swe.sandboxes.types import OwnSandbox, SandboxConfig, read_config
 
 CWD = "/workspace"
 INSIDE = Path(__file__).parent / "inside"
@@ -171,16 +171,12 @@ class SupervisedSandbox(OwnSandbox):
 
         Raises `ValidationError` for a configuration that is none of ours, `UnsupportedRuntimeError` under trio.
         """
-        if config is not None and not isinstance(config, SandboxConfig):
-            raise ValidationError(
-                f"this sandbox cannot be configured by {config!r}", hint="Give a computeragent.swe.SandboxConfig."
-            )
         try:
             asyncio.get_running_loop()
         except RuntimeError as error:
             hint = "Leave INSPECT_ASYNC_BACKEND out, or set it to asyncio."
             raise UnsupportedRuntimeError("these sandboxes run on asyncio", hint=hint) from error
-        return {"default": await cls.start(config or SandboxConfig())}
+        return {"default": await cls.start(await asyncio.to_thread(read_config, config))}
 
     @classmethod
     def config_deserialize(cls, config: dict[str, Any]) -> SandboxConfig:

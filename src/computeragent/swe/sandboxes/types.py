@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import socket
 from abc import abstractmethod
+from pathlib import Path
 from typing import Any, Literal
 
 from inspect_ai.util import SandboxEnvironment
 from pydantic import BaseModel, ConfigDict
 
+from computeragent.errors import ValidationError
 from computeragent.substrates.cgroups import Limits
 
 
@@ -53,6 +55,24 @@ class SandboxConfig(BaseModel, frozen=True):
         """The limits to set: those asked for, and the default one where it can be."""
         wanted = "pids" in self.model_fields_set or os.geteuid() == 0
         return Limits(memory=self.memory, pids=self.pids if wanted else None)
+
+
+def read_config(given: object) -> SandboxConfig:
+    """What a task says of its sandbox: nothing, a `SandboxConfig`, or the path of a YAML file with its fields.
+
+    Raises `ValidationError` for anything else.
+    """
+    if given is None or isinstance(given, SandboxConfig):
+        return given or SandboxConfig()
+    hint = "Give a computeragent.swe.SandboxConfig, or a YAML file with its fields."
+    if not isinstance(given, str) or not given.endswith((".yaml", ".yml")):
+        raise ValidationError(f"this sandbox cannot be configured by {given!r}", hint=hint)
+    import yaml
+
+    try:
+        return SandboxConfig.model_validate(yaml.safe_load(Path(given).read_text("utf-8")) or {})
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ValidationError(f"this sandbox cannot be configured by {given!r}: {error}", hint=hint) from error
 
 
 class OwnSandbox(SandboxEnvironment):
