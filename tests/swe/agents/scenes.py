@@ -72,6 +72,8 @@ class Scene:
     asked: list[tuple[list[ChatMessage], list[ToolInfo]]] = field(default_factory=list)
     waiting: asyncio.Event | None = None
     """Set when the steps are used up and the model thinks for ever; None: that is an error."""
+    tokens: int = 10
+    """What each request is said to have."""
 
     async def __call__(self, messages: list[ChatMessage], tools: list[ToolInfo], *_: Any) -> ModelOutput:
         if not tools:
@@ -81,16 +83,16 @@ class Scene:
             assert self.waiting is not None, f"one request too many: {messages[-1].text[:500]}"
             self.waiting.set()
             await asyncio.sleep(3600)
-        return with_usage(self.steps[len(self.asked) - 1](tools))
+        return with_usage(self.steps[len(self.asked) - 1](tools), self.tokens)
 
     def text(self, index: int) -> str:
         """All that one request says."""
         return "\n".join(message.text for message in self.asked[index][0])
 
 
-def with_usage(output: ModelOutput) -> ModelOutput:
+def with_usage(output: ModelOutput, tokens: int = 10) -> ModelOutput:
     # Without it Inspect counts tokens with tables that it would download.
-    output.usage = ModelUsage(input_tokens=10, output_tokens=5, total_tokens=15)
+    output.usage = ModelUsage(input_tokens=tokens, output_tokens=5, total_tokens=tokens + 5)
     return output
 
 

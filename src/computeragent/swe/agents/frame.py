@@ -43,15 +43,22 @@ def no_timeout_passes(title: str) -> Generator[None]:
     try:
         yield
     except ComputerAgentError as error:
-        # Inspect's log has an exception's text alone.
-        error.args = (f"{error.message}\nhint: {error.hint}" if error.hint else error.message,)
-        raise
+        raise _with_remedy(error)  # noqa: B904 - it is the error itself
     except TimeoutError as error:
         # Inspect takes a TimeoutError that ends a solver for its own time limit, and the sample for a success.
-        raise CliFailedError(
+        failed = CliFailedError(
             f"{title}: the sandbox or its tool servers did not answer in time: {error}",
             hint="Look at the load of the machine, and at the sandbox.",
-        ) from error
+        )
+        raise _with_remedy(failed) from error
+
+
+def _with_remedy(error: ComputerAgentError) -> ComputerAgentError:
+    # Inspect's log has an exception's text alone.
+    if error.hint:
+        error.message = f"{error.message}\nhint: {error.hint}"
+        error.args = (error.message,)
+    return error
 
 
 async def _execute(state: AgentState, settings: Settings) -> AgentState:
