@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -187,7 +188,10 @@ async def test_programs_in_the_cache_run_at_their_own_path(start: Start, state_f
     (folder / "tool").chmod(0o755)
     for name in ("bwrap", "namespace"):
         sandbox = await start(name)
+        user = {"bwrap": "agent", "namespace": "nobody"}[name]
         assert (await sandbox.exec([str(folder / "tool")])).stdout == "cached\n"
+        assert (await sandbox.exec([str(folder / "tool")], user=user)).stdout == "cached\n"
+        assert (await sandbox.exec([sys.executable, "-I", "-c", "print(1)"], user=user)).stdout == "1\n"
         assert not (await sandbox.exec(["touch", str(folder / "more")])).success
         (folder / f"later-{name}").write_text("fetched while it runs")
         assert await sandbox.read_file(str(folder / f"later-{name}")) == "fetched while it runs"

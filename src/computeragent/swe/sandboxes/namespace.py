@@ -69,6 +69,7 @@ def _plan(config: SandboxConfig, home: str) -> dict[str, Any]:
     hidden = [path for path in hidden if not any(path.startswith(f"{each}/") for each in hidden)]
     covered = [path for path in interpreter_paths() if _below(os.path.realpath(path), hidden) or _below(path, hidden)]
     binds = apart([mount(each) for each in config.binds()])
+    programs().chmod(0o755)  # for other users inside; the folders above keep those of the machine out
     return {
         "network": config.network,
         "hidden": hidden,

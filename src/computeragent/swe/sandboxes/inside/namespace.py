@@ -68,7 +68,7 @@ def main(plan_descriptor: int, control: int) -> int:
 
 
 def _move_in(plan: dict[str, Any]) -> None:
-    os.umask(0)
+    os.umask(0o022)
     _mount(None, "/", None, _REC | _PRIVATE)
     shown = [(_held(source), target, writable) for source, target, writable in plan["shown"]]
     disks = _disks(plan["hidden"])
@@ -85,8 +85,7 @@ def _move_in(plan: dict[str, Any]) -> None:
     for descriptor, target, writable in shown:
         _show(descriptor, root + target, writable=writable)
     os.makedirs(root + plan["cwd"], mode=0o755, exist_ok=True)
-    os.makedirs(root + plan["home"], mode=0o700, exist_ok=True)
-    os.chmod(root + plan["home"], 0o700)
+    os.makedirs(root + plan["home"], exist_ok=True)  # open: programs that all users run may be shown below it
     _make_devices(root + "/dev")
     _make_proc(root + "/proc", plan["read_only"], plan["masked"], root + "/dev/null")
     if plan["network"] == "none":
@@ -160,7 +159,8 @@ def _show(descriptor: int, target: str, *, writable: bool) -> None:
 def _make_devices(folder: str) -> None:
     _mount("tmpfs", folder, "tmpfs", _NO_SUID | _NO_EXEC, "mode=0755")
     for name, (major, minor) in _DEVICES.items():
-        os.mknod(f"{folder}/{name}", stat.S_IFCHR | 0o666, os.makedev(major, minor))
+        os.mknod(f"{folder}/{name}", stat.S_IFCHR, os.makedev(major, minor))
+        os.chmod(f"{folder}/{name}", 0o666)  # noqa: S103 - as everywhere
     for name in ("pts", "shm"):
         os.mkdir(f"{folder}/{name}")
     _mount("devpts", f"{folder}/pts", "devpts", _NO_SUID | _NO_EXEC, "newinstance,ptmxmode=0666,mode=620,gid=5")
