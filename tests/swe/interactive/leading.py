@@ -21,6 +21,7 @@ from computeragent.swe import ACPAgent
 from swe.agents.scenes import Step, say, with_usage
 
 PROOF = "echo simulated-proof > proof.txt && cat proof.txt"
+THINK = "take your time"
 Lead = Callable[[ACPAgent, AgentState], Awaitable[None]]
 
 
@@ -40,13 +41,15 @@ class Talk:
             return with_usage(say("a title")([]))
         self.asked.append(messages)
         texts = [message.text for message in messages if isinstance(message, ChatMessageUser)]
-        for text in reversed(texts):
-            if "take your time" in text:
+        for text in reversed(texts):  # one may hold several messages: the last one counts
+            words = max([THINK, *self._steps], key=text.rfind)
+            if words not in text:
+                continue
+            if words == THINK:
                 self.thinking.set()
                 await asyncio.sleep(3600)
-            for words, steps in self._steps.items():
-                if words in text:
-                    return with_usage((steps.pop(0) if len(steps) > 1 else steps[0])(tools))
+            steps = self._steps[words]
+            return with_usage((steps.pop(0) if len(steps) > 1 else steps[0])(tools))
         raise AssertionError(f"nobody expected {texts[-1:]}")
 
 
@@ -68,7 +71,10 @@ def led(make: Callable[[], ACPAgent], lead: Lead) -> Agent:
         one = make()
         running = asyncio.create_task(one(state))
         try:
-            await lead(one, state)
+            async with asyncio.timeout(120):
+                await lead(one, state)
+        except TimeoutError as error:  # which Inspect would take for the end of a good sample
+            raise AssertionError("it took too long") from error
         finally:
             running.cancel()
             ended = await asyncio.gather(running, return_exceptions=True)

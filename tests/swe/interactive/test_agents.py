@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ from inspect_ai.agent import AgentState, BridgedToolsSpec
 
 from computeragent import swe
 from computeragent.clis import cli
+from computeragent.processes import marks
 from computeragent.swe import ACPAgent
 from swe.agents.conftest import need
-from swe.agents.scenes import call, only, processes_of, say, secret_word, shell
+from swe.agents.scenes import call, only, say, secret_word, shell
 
 from .leading import PROOF, Talk, play
 
@@ -31,9 +33,15 @@ def artifact_of(name: str) -> str:
     return name if row.acp is None or row.acp.adapter is None else f"{name}_acp"
 
 
+def living(mark: str) -> set[int]:
+    """Processes of an agent that was given this mark, and of what it has started."""
+    return {pid for pid, value in marks("ACP_TEST").items() if value == mark}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_two_turns_an_interrupted_one_and_another(name: str, tmp_path: Path):
     need(artifact_of(name))
+    mark = uuid.uuid4().hex
     talk = Talk(
         write_the_proof=[shell(name, PROOF), say("It is written.")],
         the_secret=[call("secret_word", key="7"), say("I know it.")],
@@ -50,18 +58,19 @@ def test_two_turns_an_interrupted_one_and_another(name: str, tmp_path: Path):
         await agent.interrupt()
         stops.append((await third).stop_reason)
         stops.append((await agent.prompt("still there?")).stop_reason)
-        seen["processes"] = len(processes_of(artifact_of(name)))
+        seen["processes"] = living(mark)
 
     def make() -> ACPAgent:
         tools = [BridgedToolsSpec(name="host", tools=[secret_word()])]
-        return getattr(swe, f"interactive_{name}")(bridged_tools=tools, system_prompt="Mind the otters.")
+        make = getattr(swe, f"interactive_{name}")
+        return make(bridged_tools=tools, system_prompt="Mind the otters.", env={"ACP_TEST": mark})
 
     log = play(make, lead, talk, tmp_path / "logs")
     sample = only(log)
     assert sample.error is None, sample.error
     assert stops == ["end_turn", "end_turn", "cancelled", "end_turn"]
-    assert seen["processes"] > 0
-    assert processes_of(artifact_of(name)) == []
+    assert seen["processes"]
+    assert not living(mark)
     assert "proof.txt" in sample.scores["files"].metadata["files"]
     results = [message.text for message in sample.messages if message.role == "tool"]
     assert any("simulated-proof" in text for text in results)
