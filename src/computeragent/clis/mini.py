@@ -25,9 +25,12 @@ class ResumableAgent(InteractiveAgent):
             submitted = ""
             while kept and kept[-1].get("role") == "exit":
                 submitted = kept.pop().get("content") or submitted
+            # The call that submitted ended the run: it has no answer, or one that says it was not executed.
+            while kept and kept[-1].get("role") == "tool" and "action was not executed" in kept[-1].get("content", ""):
+                kept.pop()
             for call in (kept[-1].get("tool_calls") or ()) if kept else ():
                 answer = {"role": "tool", "tool_call_id": call["id"], "content": submitted or "submitted"}
-                kept.append(answer)  # the last call ended the run, and so nobody answered it
+                kept.append(answer)
             super().add_messages(*kept)
             messages = [each for each in messages if each.get("role") != "system"]
         return super().add_messages(*messages)
