@@ -134,6 +134,7 @@ def answer(number, method, params):
         os._exit(7)
     if method == "initialize":
         capabilities = {"loadSession": plan.get("loads", True), "promptCapabilities": {"image": False}}
+        capabilities["mcpCapabilities"] = {"http": plan.get("urls", False)}
         send({"id": number, "result": {"protocolVersion": plan.get("version", 1), "agentCapabilities": capabilities}})
     elif method == "session/new":
         cwd[0] = params["cwd"]

@@ -86,10 +86,18 @@ def led(make: Callable[[], ACPAgent], lead: Lead) -> Agent:
 
 
 def play(
-    make: Callable[[], ACPAgent], lead: Lead, model: Any, folder: Path, *, place: Any = "bwrap", **more: Any
+    make: Callable[[], ACPAgent],
+    lead: Lead,
+    model: Any,
+    folder: Path,
+    *,
+    place: Any = "bwrap",
+    given: dict[str, str] | None = None,
+    **more: Any,
 ) -> EvalLog:
-    """One evaluation of one sample."""
-    task = Task(dataset=[Sample(input="Lead it.", target="-")], solver=led(make, lead), scorer=files(), sandbox=place)
+    """One evaluation of one sample, which has the files `given`."""
+    sample = Sample(input="Lead it.", target="-", files=given)
+    task = Task(dataset=[sample], solver=led(make, lead), scorer=files(), sandbox=place)
     served = get_model("mockllm/model", custom_outputs=model, memoize=False)
     (log,) = evaluate(task, model=served, display="none", log_dir=str(folder), fail_on_error=False, **more)
     return log

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_AGAIN = 1.0
 START = 120.0
 """Seconds that a program may take for each step until its session is open."""
 
@@ -97,8 +98,8 @@ class ACPAgent(Agent):
         state = await task
 
     `ready` is set when there is a session, and when there will be none: `conn` then raises what went wrong. `conn` is
-    the SDK's connection: `prompt`, `cancel` and the rest of the protocol are yours. One call at a time: make an agent
-    for each sample.
+    the SDK's connection: `prompt`, `cancel` and the rest of the protocol are yours. One call at a time, each with a
+    session of its own: make an agent for each sample.
 
     For an agent of your own derive from it, set `title`, and write `_start_agent`.
     """
@@ -125,6 +126,7 @@ class ACPAgent(Agent):
         self._connection: ClientSideConnection | None = None
         self._session_id = ""
         self._bridge: Bridge | None = None
+        self._asking: asyncio.Future[PromptResponse] | None = None
 
     async def _start_agent(self, bridge: Bridge, place: Place, system: str) -> Program:
         """What to start where (`place`), for a bridge that is open; `system` is to be added to its system prompt."""
@@ -158,7 +160,7 @@ class ACPAgent(Agent):
 
         await self.ready.wait()
         blocks: list[Any] = [text_block(prompt)] if isinstance(prompt, str) else prompt
-        asking = asyncio.ensure_future(self.conn.prompt(self.session_id, blocks))
+        asking = self._asking = asyncio.ensure_future(self.conn.prompt(self.session_id, blocks))
         over = asyncio.ensure_future(self._over.wait())
         try:
             await asyncio.wait({asking, over}, return_when=asyncio.FIRST_COMPLETED)
@@ -179,8 +181,13 @@ class ACPAgent(Agent):
         return response
 
     async def interrupt(self) -> None:
-        """End the turn: its prompt returns with the stop reason ``cancelled``, and the session goes on."""
+        """End the turn of `prompt`, which returns with the stop reason ``cancelled``; the session goes on."""
+        asking = self._asking
         await self.conn.cancel(self.session_id)
+        while asking is not None and not asking.done():
+            await asyncio.wait({asking}, timeout=_AGAIN)
+            if not asking.done():
+                await self.conn.cancel(self.session_id)  # one that came before the prompt was lost
 
     # ── The run ──
 
