@@ -35,6 +35,7 @@ bench: $(READY) ## run the benchmarks
 	@$(RUN) benchmarks/computer_task.py --quick
 	@$(RUN) benchmarks/p2p.py --quick
 	@$(RUN) benchmarks/inspect_bridge.py --quick
+	@$(RUN) benchmarks/inspect_evals.py --quick
 
 soak: $(READY) ## run what takes long: soak tests, and the installation of every extra
 	@$(RUN) -m pytest -m soak --timeout 1800 $(ARGS)
