@@ -223,8 +223,6 @@ def test_a_connection_by_hand(tmp_path: Path):
 def test_tool_servers_of_a_bridge_in_the_words_of_the_protocol():
     url = "http://127.0.0.1:1/mcp"
     config = MCPServerConfigHTTP(type="http", name="host", url=url, headers={"x-key": "k"}, tools="all")
-        type="http", name="host", url="http://127.0.0.1:1/mcp", headers={"x-key": "k"}, tools="all"
-    )
     ours = McpServer(name="host", url="http://127.0.0.1:1/mcp", headers={"x-key": "k"})
     for each in bridge_mcp_to_acp([config]) + bridge_mcp_to_acp([ours]):
         sent = each.model_dump(by_alias=True, exclude_none=True)
