@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 import stat
+import struct
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -251,3 +252,72 @@ async def test_a_handler_can_know_that_its_client_has_left():
         assert not left.is_set()
         writer.close()
         await asyncio.wait_for(left.wait(), 5)
+
+
+async def reset(writer: asyncio.StreamWriter) -> None:
+    """Go away as a killed client does that has not read everything."""
+    linger = struct.pack("ii", 1, 0)
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    writer.transport.abort()
+    await asyncio.sleep(0)
+
+
+async def test_a_connection_that_is_reset_is_a_client_that_left():
+    seen = []
+
+    async def handler(request):
+        async with asyncio.timeout(5):
+            while not request.left():
+                await asyncio.sleep(0.01)
+        seen.append("left")
+        return HttpResponse()
+
+    async with serving(handler) as server:
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"GET / HTTP/1.1\r\n\r\n")
+        await asyncio.sleep(0.1)
+        await reset(writer)
+        async with asyncio.timeout(5):
+            while not seen:
+                await asyncio.sleep(0.01)
+
+
+async def test_a_stream_is_cleaned_up_whose_client_left_before_it_began():
+    asked, ended = asyncio.Event(), asyncio.Event()
+
+    async def pieces():
+        try:
+            while True:
+                yield b"more"
+                await asyncio.sleep(0.01)
+        finally:
+            ended.set()
+
+    async def handler(request):
+        asked.set()
+        while not request.left():
+            await asyncio.sleep(0.01)
+        return HttpResponse(body=pieces())
+
+    async with serving(handler) as server:
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"GET / HTTP/1.1\r\n\r\n")
+        await asked.wait()
+        await reset(writer)
+        await asyncio.wait_for(ended.wait(), 5)
+
+
+async def test_a_client_that_does_not_read_does_not_hold_up_the_end():
+    asked = asyncio.Event()
+
+    async def handler(request):
+        asked.set()
+        return HttpResponse(body=b"x" * 30_000_000)
+
+    async with serving(handler) as server:
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1_000)
+        writer.write(b"GET / HTTP/1.1\r\n\r\n")
+        await asked.wait()
+        await asyncio.sleep(0.1)
+        await asyncio.wait_for(server.stop(), 5)
+        writer.transport.abort()

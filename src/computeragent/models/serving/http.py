@@ -124,10 +124,10 @@ class HttpServer:
         try:
             while await self._serve_one(reader, writer):
                 pass
-        except (ConnectionError, TimeoutError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass  # the peer left, or the server stops: nobody is there to be told
-        except CutConnection:
-            writer.transport.abort()
+        except (ConnectionError, TimeoutError, asyncio.IncompleteReadError):
+            pass  # the peer left: nobody is there to be told
+        except (CutConnection, asyncio.CancelledError):
+            writer.transport.abort()  # a peer that does not read would keep a stop waiting for ever
         finally:
             self._connections.discard(task)
             writer.close()
@@ -209,7 +209,12 @@ async def _read_request(
     body = await _read_body(reader, headers, max_body)
     path, _, query = target.partition("?")
     request = HttpRequest(
-        method=method, path=unquote(path), query=query, headers=headers, body=body, left=reader.at_eof
+        method=method,
+        path=unquote(path),
+        query=query,
+        headers=headers,
+        body=body,
+        left=lambda: reader.at_eof() or reader.exception() is not None,  # closed, or reset
     )
     return request, version
 
@@ -321,7 +326,7 @@ async def _send(
 
 
 async def _send_pieces(writer: asyncio.StreamWriter, pieces: AsyncGenerator[bytes], *, chunked: bool) -> None:
-    await writer.drain()  # the head goes out before the first piece is ready
+    # No pause before this: pieces that were never begun could not clean up after themselves.
     async with contextlib.aclosing(pieces):
         async for piece in pieces:
             if piece:
