@@ -31,6 +31,29 @@ def test_a_schema_that_holds_itself_ends():
     assert json_schema(tree).properties["next"].properties is not None
 
 
+def test_a_short_schema_that_means_a_huge_one_is_cut():
+    node = {"$ref": "#/$defs/node"}
+    tree = {"properties": dict.fromkeys("abcdefgh", node)}
+    params = tool_params({"properties": {"root": node}, "$defs": {"node": tree}})
+    assert {*params.properties["root"].properties["h"].properties} == {*"abcdefgh"}
+    doubled = {f"n{n}": {"properties": {x: {"$ref": f"#/$defs/n{n + 1}"} for x in "ab"}} for n in range(30)}
+    assert [*json_schema({"$ref": "#/$defs/n0", "$defs": doubled}).properties] == ["a", "b"]
+    nested: dict = {"properties": {"a": {"type": "string"}}}
+    for _ in range(35):
+        nested = {"allOf": [nested]}
+    assert json_schema(nested) is not None
+
+
+def test_the_alternatives_of_a_tool_are_all_its_parameters():
+    one = {"properties": {"kind": {"const": "one"}, "a": {"type": "string"}}, "required": ["kind", "a"]}
+    two = {"properties": {"kind": {"const": "two"}, "b": {"type": "string"}}, "required": ["kind"]}
+    params = tool_params({"type": "object", "oneOf": [one, two], "properties": {"c": {"type": "integer"}}})
+    assert (params.required, params.additionalProperties) == (["kind"], True)
+    assert {*params.properties} == {"a", "b", "c", "kind"}
+    assert [each.enum for each in params.properties["kind"].anyOf] == [["one"], ["two"]]
+    assert tool_params({"anyOf": [{**one, "required": [[]]}, {**two, "required": [[]]}]}).additionalProperties is True
+
+
 def test_nonsense_is_left_open():
     assert tool_params({"properties": 7, "required": "x"}).properties == {}
     odd = tool_params({"properties": {"a": {"type": "file", "items": [{}], "enum": "x"}, "b": True}})
