@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -146,13 +147,65 @@ def test_a_short_answer_is_looked_for_and_a_long_one_compared(tmp_path: Path, an
 
 
 @pytest.mark.parametrize(
-    "name", ['""" + evil() + """', "\\N{x}", "class", "task", "9 lives", "日本", "{name}", "a\nb", "shlex"]
+    "name",
+    [
+        *(
+            '""" + evil() + """',
+            '""\\"; evil(); ""\\"',
+            "\\N{x}",
+            "class",
+            "task",
+            "9 lives",
+            "日本",
+            "{name}",
+            "a\nb",
+            "shlex",
+        ),
+        *("a\0b", "\x1b[31m", "\ud800"),
+    ],
 )
 def test_whatever_an_agent_is_called_the_task_is_python(tmp_path: Path, name: str) -> None:
     written(tmp_path / "t", session(name, answer=name, agent=name, model=name))
     tree = ast.parse((tmp_path / "t/task.py").read_text())
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == "evil"]
     assert len([node for node in tree.body if isinstance(node, ast.FunctionDef)]) == 1
+
+
+def test_a_redacted_name_is_not_told_by_the_name_of_the_task(tmp_path: Path) -> None:
+    written(tmp_path / "t", session("?", agent="bob.smith@example.com"))
+    assert "smith" not in (tmp_path / "t/task.py").read_text()
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_texts_in_other_encodings_are_redacted_too(tmp_path: Path, encoding: str) -> None:
+    files = [TaskFile("a.txt", "café bob.smith@example.com".encode(encoding))]
+    assert write_task(session("?"), tmp_path / "t", files=files).redacted == 1
+    assert (tmp_path / "t/files/a.txt").read_bytes().decode(encoding) == "café [REDACTED:EMAIL]"
+
+
+def test_secrets_of_environment_files_are_redacted_however_plain_and_where_they_are_repeated(tmp_path: Path) -> None:
+    text = b"# settings\nDB_PASSWORD=postgres\nexport API_SECRET='correct horse battery'\nMODE=test\n"
+    files = [TaskFile("sub/.env.local", text), TaskFile("db.py", b"import postgres")]
+    sample = written(tmp_path / "t", session("?", answer="It is correct horse battery."), files=files)
+    assert sample["target"] == "It is [REDACTED:KNOWN_VALUE]."
+    masked = (tmp_path / "t/files/sub/.env.local").read_text()
+    assert masked == "# settings\nDB_PASSWORD=[REDACTED:SECRET]\nexport API_SECRET=[REDACTED:SECRET]\nMODE=test\n"
+    assert (tmp_path / "t/files/db.py").read_text() == "import postgres"
+
+
+def test_an_answer_without_a_word_is_not_looked_for(tmp_path: Path) -> None:
+    sample = written(tmp_path / "t", session("?", answer="/home/me/shop", cwd="/home/me/shop"))
+    assert sample["target"] == "."
+    assert "scorer=f1()," in (tmp_path / "t/task.py").read_text()
+
+
+def test_an_error_is_no_answer() -> None:
+    error = "API Error: 500"
+    told = [answered(error), said(type="result", is_error=True, result=error), ENDED]
+    assert of_events("s", events(started(), asked(0, "one"), *told)).answer == ""
+    entry = {"type": "assistant", "isApiErrorMessage": True, "message": {"content": [{"type": "text", "text": error}]}}
+    asking = {"type": "user", "message": {"role": "user", "content": "one"}}
+    assert of_transcript("s", [asking, entry]).answer == ""
 
 
 def test_images_of_a_message_go_along(tmp_path: Path) -> None:
@@ -172,6 +225,7 @@ def test_a_folder_in_use_and_a_session_without_a_question_are_refused(tmp_path: 
     (tmp_path / "mine.txt").write_text("x")
     with pytest.raises(ValidationError, match="is not empty"):
         write_task(session("?"), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
     with pytest.raises(ValidationError, match="no message of a user"):
         write_task(session(), tmp_path / "t")
     with pytest.raises(ValidationError, match="cannot be written"):
@@ -181,8 +235,13 @@ def test_a_folder_in_use_and_a_session_without_a_question_are_refused(tmp_path: 
 
 def test_a_file_with_a_path_that_leads_out_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PathEscapeError):
-        write_task(session("?"), tmp_path / "t", files=[TaskFile("../out.txt", b"x")])
+        write_task(session("?"), tmp_path / "t", files=[TaskFile("in.txt", b"x"), TaskFile("../out.txt", b"x")])
     assert not (tmp_path / "out.txt").exists()
+    write_task(session("?"), tmp_path / "t")  # nothing of the failed one is in the way
+
+
+def test_half_of_a_surrogate_pair_is_written_as_a_question_mark(tmp_path: Path) -> None:
+    assert written(tmp_path / "t", session("a\ud800b"))["input"] == ["a?b"]
 
 
 # ── Files ──
@@ -233,6 +292,26 @@ async def test_files_are_those_of_now_without_history_links_and_what_can_be_made
         "new.txt": b"made",
         "sub/run.sh": b"#!/bin/sh\n",
     }
+
+
+async def test_files_are_found_at_any_depth(tmp_path: Path) -> None:
+    for depth in (8, 9, 10, 20):
+        folder = tmp_path.joinpath(*(str(level) for level in range(depth)))
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "a.txt").write_text("x")
+    assert sorted(each.path.count("/") for each in await files_of(LocalWorkspace(tmp_path))) == [8, 9, 10, 20]
+
+
+async def test_pipes_names_that_are_no_text_and_keys_of_a_home_are_left_out(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / ".ssh").mkdir()
+    for name in (".ssh/id_ed25519", ".netrc", os.fsdecode(b"\xff"), "a.txt"):
+        (tmp_path / name).write_text("x")
+    git = ["git", "-c", "user.name=n", "-c", "user.email=e@example.com"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "x"], ["rev-parse", "HEAD"]):
+        head = subprocess.run([*git, *command], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+    assert [each.path for each in await files_of(LocalWorkspace(tmp_path))] == ["a.txt"]
+    assert [each.path for each in await files_at(tmp_path, head.strip()) or []] == ["a.txt"]
 
 
 async def test_nothing_of_a_checkouts_configuration_runs(checkout: tuple[Path, str], tmp_path: Path) -> None:

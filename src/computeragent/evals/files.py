@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+import stat
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from subprocess import PIPE
 
 import anyio
 
-from computeragent.errors import SourceError, TooLargeError
+from computeragent.errors import NotFoundError, SourceError, TooLargeError
 from computeragent.identity.copying import LEFT_OUT
 from computeragent.identity.process import git_environment
-from computeragent.protocol_types import Workspace
+from computeragent.jail import MAX_DEPTH
+from computeragent.protocol_types import FileEntry, Workspace
 
 MOST_FILES = 5_000
 MOST_BYTES = 64 * 1024 * 1024
-_DEPTH = 64
 _SECONDS = 60
+_CREDENTIALS = frozenset(
+    {".ssh", ".gnupg", ".aws", ".azure", ".kube", ".docker", ".netrc", ".pgpass", ".git-credentials", ".pypirc"}
+    | {".credentials.json", "credentials.db", "application_default_credentials.json"}
+)
+"""Where programs keep keys of a person's own. A session may have worked in a home folder."""
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -32,13 +38,37 @@ class TaskFile:
 
 
 async def files_of(workspace: Workspace) -> list[TaskFile]:
-    """The files of a workspace as they are, but for history and what can be made again; links are left out.
+    """The files of a workspace as they are, but for history, keys of a person's own and what can be made again.
 
-    Raises `TooLargeError` for more than `MOST_FILES` or `MOST_BYTES`.
+    Links are left out, and names that are no UTF-8. Raises `TooLargeError` for more than `MOST_FILES` or `MOST_BYTES`.
     """
-    entries = [entry for entry in await workspace.tree(depth=_DEPTH) if entry.type == "file" and _wanted(entry.path)]
+    entries = await _listed(workspace)
     _check(len(entries), sum(entry.size for entry in entries))
-    return [TaskFile(each.path, await workspace.read(each.path), bool(each.mode & 0o100)) for each in entries]
+    found: list[TaskFile] = []
+    for each in entries:
+        try:
+            found.append(TaskFile(each.path, await workspace.read(each.path), bool(each.mode & 0o100)))
+        except NotFoundError:  # gone meanwhile, or its name is no text: then it is listed under another
+            continue
+    return found
+
+
+async def _listed(workspace: Workspace) -> list[FileEntry]:
+    """The files that are wanted, at any depth: one listing goes down `MAX_DEPTH` levels."""
+    found: list[FileEntry] = []
+    below = [""]
+    while below:
+        place = below.pop()
+        for entry in await workspace.tree(place or ".", depth=MAX_DEPTH):
+            path = place + entry.path
+            if not _wanted(path):
+                continue
+            if entry.type == "dir" and entry.path.count("/") == MAX_DEPTH:
+                below.append(f"{path}/")
+            elif entry.type == "file" and stat.S_IFMT(entry.mode) in {0, stat.S_IFREG}:  # no pipe, socket or device
+                found.append(replace(entry, path=path))
+        _check(len(found), 0)
+    return sorted(found, key=lambda entry: entry.path)
 
 
 async def files_at(folder: Path, commit: str) -> list[TaskFile] | None:
@@ -54,8 +84,11 @@ async def files_at(folder: Path, commit: str) -> list[TaskFile] | None:
         return None
     wanted: list[tuple[str, str, bool]] = []
     size = 0
-    for row in listed.decode("utf-8", "surrogateescape").split("\0"):
-        about, tab, path = row.partition("\t")
+    for row in listed.split(b"\0"):
+        try:
+            about, tab, path = row.decode().partition("\t")
+        except UnicodeError:  # a name that a task cannot write down
+            continue
         mode, _, oid, length = about.split() if tab else ("", "", "", "0")
         if mode in {"100644", "100755"} and _wanted(path):
             wanted.append((path, oid, mode == "100755"))
@@ -100,7 +133,7 @@ async def _git(folder: Path, *arguments: str, given: bytes | None = None) -> byt
 
 
 def _wanted(path: str) -> bool:
-    return not LEFT_OUT.intersection(PurePosixPath(path).parts)
+    return not (LEFT_OUT | _CREDENTIALS).intersection(PurePosixPath(path).parts)
 
 
 def _check(files: int, size: int) -> None:

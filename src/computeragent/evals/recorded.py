@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from computeragent.chat_result import answer_of
+from computeragent.chat_result import answer_of, failure_of
 from computeragent.wire.events import (
     CaPermissionDecision,
     CaSessionEnded,
@@ -100,7 +100,7 @@ def of_transcript(session_id: str, entries: Iterable[Mapping[str, Any]]) -> Reco
     """Fold what a session store remembers of a session of Claude Code."""
     found = RecordedSession(session_id, engine="claude-agent-sdk", agent="agent")
     for entry in entries:
-        if entry.get("isSidechain") or entry.get("isMeta"):
+        if entry.get("isSidechain") or entry.get("isMeta") or entry.get("isApiErrorMessage"):
             continue
         found.cwd = found.cwd or (str(entry["cwd"]) if entry.get("cwd") else None)
         told: object = entry.get("message")
@@ -150,7 +150,9 @@ def _message(found: RecordedSession, payload: object) -> None:
         for block in cast("list[Any]", content) if isinstance(content, list) else []:
             if isinstance(block, dict) and cast("Json", block).get("type") == "tool_use":
                 found.tools[str(cast("Json", block).get("name"))] += 1
-    if said.get("parent_tool_use_id") is None:
+    if failure_of(said) and said.get("result"):
+        found.answer = ""  # an error's text, which the message before it may have told, too
+    elif said.get("parent_tool_use_id") is None:
         found.answer = answer_of(said) or found.answer
 
 

@@ -21,8 +21,9 @@ from inspect_ai.scorer import {scorer}
 
 HERE = Path(__file__).parent
 RECORDED = json.loads((HERE / "sample.json").read_text("utf-8"))
-FILES = {{path: str(HERE / "files" / path) for path in RECORDED["files"]}}
-PROGRAMS = [path for path in RECORDED["executable"] if path in FILES]
+# Inspect takes what stands before a colon for the name of a sandbox.
+FILES = {{("default:" if ":" in path else "") + path: str(HERE / "files" / path) for path in RECORDED["files"]}}
+PROGRAMS = [path for path in RECORDED["executable"] if path in RECORDED["files"]]
 
 
 @task

@@ -26,6 +26,7 @@ def exported(folder: Path) -> None:
     session = RecordedSession("s1", agent="adder", prompts=[UserInput(content="Add up."), UserInput(content="Now.")])
     session.answer = "42"
     files = [TaskFile("a.txt", b"forty "), TaskFile("bin/two.sh", b"#!/bin/sh\necho and two\n", executable=True)]
+    files += [TaskFile("3:4.sh", b"#!/bin/sh\n", executable=True)]
     write_task(session, folder, files=files, state="now")
 
 
@@ -61,7 +62,7 @@ def test_another_agent_does_it_with_the_sessions_files(tmp_path: Path, monkeypat
     exported(tmp_path / "task")
     need("claude_code")
     monkeypatch.chdir(tmp_path)  # Inspect finds tasks by relative paths
-    outputs = [calls("Bash", command="cat a.txt; ./bin/two.sh", description="look"), says("It is 42.")]
+    outputs = [calls("Bash", command="cat a.txt; ./bin/two.sh; ./3:4.sh", description="look"), says("It is 42.")]
     with quiet():
         log = inspect_ai.eval(
             "task/task.py",
