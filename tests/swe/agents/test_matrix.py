@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +14,7 @@ from inspect_ai.agent import AgentAttempts, BridgedToolsSpec
 from inspect_ai.log import EvalLog, EvalSample
 from inspect_ai.scorer import Score
 
+from computeragent.clis import cli
 from computeragent.processes import marks
 
 from .conftest import need
@@ -41,11 +45,44 @@ pytestmark = [
 
 
 MARK = "TEST_OF_THE_MATRIX"
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "reference" / "inspect-matrix.md"
+COLUMNS = (
+    "a turn with its shell",
+    "a tool of the host",
+    "a stdio tool server",
+    "a skill",
+    "system prompts",
+    "three attempts, one session",
+    "cancel in mid-call",
+)
+HEAD = f"""# What each agent has shown in Inspect
+
+Written by `tests/swe/agents/test_matrix.py` from its run: real programs of the agents in real evaluations, offline,
+with `mockllm` as the model. The rows of `bwrap` are played in each run of CI, those of `local` in the soak.
+What an agent does not have is "none".
+
+| Agent | Sandbox | {" | ".join(COLUMNS)} |
+|---|---|{"---|" * len(COLUMNS)}
+"""
+SHOWN: dict[tuple[str, str], dict[str, str]] = {}
+
+
+@contextmanager
+def shown(column: str, name: str, place: str) -> Iterator[None]:
+    """A cell of the page: it is shown when the block passes, and not there when it skips."""
+    cells = SHOWN.setdefault((name, place), {})
+    try:
+        yield
+    except pytest.skip.Exception:
+        cells[column] = "none"
+        raise
+    cells[column] = "yes"
 
 
 @dataclass
 class Played:
     name: str
+    place: str
     log: EvalLog
     sample: EvalSample
     scene: Scene
@@ -76,13 +113,21 @@ def play_all(name: str, place: str, folder: Path) -> Played:
     scene = Scene([*steps, done(name, "granny"), done(name, "sheepshank"), done(name, "bowline")])
     given = sample(system="The sample says: mind the otters.", **{"mcp_server.py": MCP_SERVER.read_text()})
     log = play(scene, agent_of(name, **options), folder / "logs", given, place=place)
-    return Played(name, log, only(log), scene, told)
+    return Played(name, place, log, only(log), scene, told)
 
 
-@pytest.fixture(scope="module", params=CLIS)
+PLACES = [
+    pytest.param((place, name), id=f"{name}-{place}", marks=[] if place == "bwrap" else pytest.mark.soak)
+    for place in ("bwrap", "local")
+    for name in CLIS
+]
+
+
+@pytest.fixture(scope="module", params=PLACES)
 def played(request: pytest.FixtureRequest, machine_cache: None, tmp_path_factory: pytest.TempPathFactory) -> Played:
-    need(request.param)
-    return play_all(request.param, "bwrap", tmp_path_factory.mktemp(request.param))
+    place, name = request.param
+    need(name)
+    return play_all(name, place, tmp_path_factory.mktemp(name))
 
 
 def test_the_sample_succeeds_and_its_usage_is_in_the_log(played: Played):
@@ -92,65 +137,84 @@ def test_the_sample_succeeds_and_its_usage_is_in_the_log(played: Played):
 
 
 def test_its_shell_works_in_the_sandbox(played: Played):
-    assert "proof.txt" in played.sample.scores["right"].metadata["files"]
-    results = [message.text for message in played.sample.messages if message.role == "tool"]
-    assert "simulated-proof" in results[0]
+    with shown("a turn with its shell", played.name, played.place):
+        assert "proof.txt" in played.sample.scores["right"].metadata["files"]
+        results = [message.text for message in played.sample.messages if message.role == "tool"]
+        assert "simulated-proof" in results[0]
 
 
 def test_it_calls_a_tool_of_the_host(played: Played):
-    if played.name not in WITH_TOOLS:
-        pytest.skip("it has a shell alone")
-    results = [message for message in played.sample.messages if message.role == "tool"]
-    assert sum("otter-7" in message.text for message in results) == 1
+    with shown("a tool of the host", played.name, played.place):
+        tools_or_skip(played)
+        results = [message for message in played.sample.messages if message.role == "tool"]
+        assert sum("otter-7" in message.text for message in results) == 1
 
 
 def test_it_calls_a_tool_of_a_server_in_the_sandbox(played: Played):
-    if played.name not in WITH_TOOLS:
-        pytest.skip("it has a shell alone")
-    assert "touched.txt" in played.sample.scores["right"].metadata["files"]
+    with shown("a stdio tool server", played.name, played.place):
+        tools_or_skip(played)
+        assert "touched.txt" in played.sample.scores["right"].metadata["files"]
 
 
 def test_its_skills_are_offered(played: Played):
-    if played.name not in WITH_TOOLS:
-        pytest.skip("it has no skills")
-    assert "how to tie a bowline" in played.scene.text(0) + str([tool.description for tool in played.scene.asked[0][1]])
+    with shown("a skill", played.name, played.place):
+        tools_or_skip(played)
+        offered = str([tool.description for tool in played.scene.asked[0][1]])
+        assert "how to tie a bowline" in played.scene.text(0) + offered
 
 
 def test_both_system_prompts_reach_the_model(played: Played):
-    first = played.scene.text(0)
-    assert first.count("The sample says: mind the otters.") == 1
-    assert first.count("The agent is told: be terse.") == 1
-    assert PROMPT in first
+    with shown("system prompts", played.name, played.place):
+        first = played.scene.text(0)
+        assert first.count("The sample says: mind the otters.") == 1
+        assert first.count("The agent is told: be terse.") == 1
+        assert PROMPT in first
 
 
 def test_three_attempts_are_one_session(played: Played):
-    assert played.told == [0.0, 0.0]
-    assert played.sample.scores["right"].value == "C"
-    last = played.scene.text(-1)
-    for said in (PROMPT, "simulated-proof", "granny", "Wrong the first time.", "sheepshank", "Wrong the second time."):
-        assert said in last, said
-    assert played.sample.output.completion.strip() == "bowline"
-    texts = [message.text for message in played.sample.messages]
-    assert sum("Wrong the second time." in text for text in texts) == 1
+    with shown("three attempts, one session", played.name, played.place):
+        assert played.told == [0.0, 0.0]
+        assert played.sample.scores["right"].value == "C"
+        last = played.scene.text(-1)
+        for said in (
+            PROMPT, "simulated-proof", "granny", "Wrong the first time.", "sheepshank", "Wrong the second time.",
+        ):  # fmt: skip
+            assert said in last, said
+        assert played.sample.output.completion.strip() == "bowline"
+        texts = [message.text for message in played.sample.messages]
+        assert sum("Wrong the second time." in text for text in texts) == 1
 
 
-@pytest.fixture(scope="module")
-def stopped(machine_cache: None, tmp_path_factory: pytest.TempPathFactory):
-    """Runs an agent that is cancelled in mid-call, once per agent and place."""
-
-    def stop(name: str, place: str) -> tuple[EvalSample, Scene, set[int]]:
-        need(name)
-        scene = Scene([shell(name, "sleep 86399 > sleep.txt 2>&1 & echo started")])
-        solver = cancelled(agent_of(name, env={MARK: (mark := uuid.uuid4().hex)}), scene)
-        ended = only(play(scene, solver, tmp_path_factory.mktemp(f"stopped-{name}"), place=place))
-        return ended, scene, {pid for pid, value in marks(MARK).items() if value == mark}
-
-    return stop
+def tools_or_skip(played: Played) -> None:
+    if played.name not in WITH_TOOLS:
+        pytest.skip("it has a shell alone: no tools of others, no skills")
 
 
-@pytest.mark.parametrize("name", CLIS)
-def test_cancel_ends_it_in_mid_call_and_leaves_no_process(name: str, stopped):
-    ended, scene, left = stopped(name, "bwrap")
-    assert ended.error is None, ended.error
-    assert len(scene.asked) == 2, "the shell had run, and the model was thinking"
-    assert left == set()
+@pytest.mark.parametrize("where", PLACES)
+def test_cancel_ends_it_in_mid_call_and_leaves_no_process(where: tuple[str, str], tmp_path: Path):
+    place, name = where
+    need(name)
+    with shown("cancel in mid-call", name, place):
+        scene, mark = Scene([shell(name, "sleep 86399 > sleep.txt 2>&1 & echo started")]), uuid.uuid4().hex
+        solver = cancelled(agent_of(name, env={MARK: mark}), scene)
+        ended = only(play(scene, solver, tmp_path, place=place))
+        assert ended.error is None, ended.error
+        assert len(scene.asked) == 2, "the shell had run, and the model was thinking"
+        assert [pid for pid, value in marks(MARK).items() if value == mark] == []
+
+
+def test_the_page_shows_what_this_run_showed():
+    """Rows of which every cell was played; `UPDATE_PAGES=1` writes them."""
+    page = PAGE.read_text("utf-8") if PAGE.is_file() else HEAD
+    rows = {line.rpartition("` |")[0]: line for line in page.splitlines() if line.count("` |")}
+    now = {}
+    for (name, place), cells in SHOWN.items():
+        if set(cells) == set(COLUMNS):
+            words = " | ".join(cells[column] for column in COLUMNS)
+            row = f"| {cli(name).title} | `{place}` | {words} |"
+            now[row.rpartition("` |")[0]] = row
+    if os.environ.get("UPDATE_PAGES"):
+        lines = sorted({**rows, **now}.values(), key=lambda line: line.split("|")[2] + line)
+        PAGE.write_text(HEAD + "".join(f"{line}\n" for line in lines), "utf-8")
+        return
+    assert {key: rows.get(key) for key in now} == now

@@ -1,0 +1,129 @@
+"""Where agents run: `local` with private homes, users of a namespace, and Inspect's command line."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from computeragent.settings import home
+
+from .conftest import need
+from .scenes import CLIS, WITH_TOOLS, Scene, agent_of, call, done, only, play, sample, say, secret_word, shell
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.timeout(300),
+    pytest.mark.usefixtures("programs"),
+    pytest.mark.filterwarnings("ignore:Exception ignored in.*MemoryObject"),  # streams of Inspect itself
+]
+
+
+@pytest.fixture
+def real_home(programs, tmp_path: Path, monkeypatch) -> Path:
+    """A HOME that must stay as it is."""
+    monkeypatch.setenv("COMPUTERAGENT_HOME", str(home()))
+    folder = tmp_path / "home"
+    folder.mkdir()
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "a-key-of-the-host")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    return folder
+
+
+@pytest.mark.parametrize("name", CLIS)
+def test_local_gets_a_tool_of_the_host_and_leaves_the_home_alone(name: str, real_home: Path, tmp_path: Path):
+    need(name)
+    more = [call("secret_word", key="7")] if name in WITH_TOOLS else []
+    scene = Scene([shell(name, "env; echo simulated-proof > proof.txt"), *more, done(name, "bowline")])
+    tools = {"bridged_tools": [secret_word()]} if more else {}
+    one = only(play(scene, agent_of(name, **tools), tmp_path / "logs", place="local"))
+    assert one.error is None, one.error
+    assert one.scores["right"].value == "C"
+    assert "proof.txt" in one.scores["right"].metadata["files"]
+    assert set(one.scores["right"].metadata["files"]) <= {"proof.txt"}
+    assert "a-key-of-the-host" not in scene.text(1)
+    assert not more or "otter-7" in scene.text(-1)
+    assert [path.name for path in real_home.iterdir() if path.name not in {".cache", ".local"}] == []
+
+
+def test_four_samples_at_once_are_apart(real_home: Path, tmp_path: Path):
+    need("claude_code")
+    asked: list[str] = []
+
+    class Each(Scene):
+        async def __call__(self, messages, tools, *_):
+            knot = next(word for message in messages for word in message.text.split() if word.startswith("knot-"))
+            asked.append(knot)
+            inner = Scene([shell("claude_code", f"echo {knot} > {knot}.txt"), say(f"bowline {knot}")])
+            inner.asked = [([], [])] * sum(message.role == "assistant" for message in messages)
+            return await inner(messages, tools)
+
+    given = [sample(f"Please tie knot-{number} now") for number in range(4)]
+    log = play(Each([]), agent_of("claude_code"), tmp_path / "logs", *given, place="local", max_samples=4)
+    assert log.status == "success"
+    for number, one in enumerate(sorted(log.samples, key=lambda each: each.id)):
+        assert one.error is None, one.error
+        assert one.output.completion == f"bowline knot-{number}"
+        assert one.scores["right"].metadata["files"] == [f"knot-{number}.txt"]
+    assert len(asked) == 8
+    gc.collect()
+    assert list(tmp_path.glob("inspect-home-*")) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+def test_another_user_runs_it_in_a_namespace(tmp_path: Path):
+    need("claude_code")
+    scene = Scene([shell("claude_code", "id -un; echo home=$HOME; echo x > /tmp/of-nobody.txt"), say("bowline")])
+    one = only(play(scene, agent_of("claude_code", user="nobody"), tmp_path, place="namespace"))
+    assert one.error is None, one.error
+    assert "nobody\nhome=/tmp/home-" in scene.text(-1)
+    error = only(play(Scene([]), agent_of("claude_code", user="nobody"), tmp_path, place="bwrap")).error
+    assert error is not None
+    assert "nobody" in error.message
+
+
+TASK = """
+from inspect_ai import Task, task
+from inspect_ai.dataset import Sample
+from inspect_ai.model import ModelOutput, ModelUsage, get_model
+from inspect_ai.scorer import includes
+
+
+def answer(*_):
+    output = ModelOutput.from_content("mockllm/model", "Hello from the model")
+    output.usage = ModelUsage(input_tokens=1, output_tokens=1, total_tokens=2)
+    return output
+
+
+@task
+def hello():
+    model = get_model("mockllm/model", custom_outputs=answer)
+    return Task(dataset=[Sample(input="Say hello", target="Hello")], model=model, scorer=includes())
+"""
+
+
+def test_inspects_own_command_knows_the_names(tmp_path: Path):
+    need("claude_code")
+    (tmp_path / "task.py").write_text(TASK)
+    command = ["eval", "task.py", "--solver", "computeragent/claude_code", "--sandbox", "bwrap", "-S", "attempts=1"]
+    ended = subprocess.run(
+        [str(Path(sys.executable).with_name("inspect")), *command, "--display", "plain", "--log-format", "json"],
+        cwd=tmp_path,
+        env={**os.environ, "COMPUTERAGENT_HOME": str(home())},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    (written,) = (tmp_path / "logs").glob("*.json")
+    log = json.loads(written.read_text())
+    assert log["status"] == "success"
+    assert log["eval"]["solver"] == "computeragent/claude_code"
+    assert log["samples"][0]["scores"]["includes"]["value"] == "C"
