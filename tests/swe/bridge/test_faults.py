@@ -71,6 +71,20 @@ def test_what_cannot_be_read_is_a_bad_request(wire):
     finished(evaluate(body))
 
 
+def test_what_is_nested_without_end_is_a_bad_request_and_the_log_is_written():
+    def nested(levels: int) -> bytes:
+        call = {"type": "tool_use", "id": "c", "name": "n", "input": {"x": "@"}}
+        tool = {"name": "t", "input_schema": {"properties": {"x": {"default": "@"}}}}
+        asked = {"model": "x", "max_tokens": 9, "tools": [tool], "messages": [{"role": "assistant", "content": [call]}]}
+        return json.dumps(asked).replace('"@"', "[" * levels + "]" * levels).encode()
+
+    async def body(bridge):
+        codes = [(await post(bridge, PATHS["anthropic"], nested(levels))).status_code for levels in (20, 300, 5_000)]
+        assert codes == [200, 400, 400]
+
+    finished(evaluate(body))
+
+
 @wires
 def test_the_key_is_asked_for(wire):
     async def body(bridge):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import asynccontextmanager
 
 import httpx2
@@ -169,6 +170,21 @@ def test_the_protocol_by_hand():
         newer = {**older, "protocolVersion": "2099-01-01"}
         begun = (await send(bridge, {**ping, "method": "initialize", "params": newer})).json()["result"]
         assert begun["protocolVersion"] == "2025-11-25"
+
+    finished(evaluate(body, bridge=OPEN))
+
+
+def test_odd_arguments_are_no_fault_of_the_tool():
+    async def body(bridge):
+        for levels, code in ((5_000, -32700), (300, -32602)):
+            deep = json.dumps(message("@")).replace('"@"', "[" * levels + "]" * levels)
+            assert (await post(bridge, "/mcp/calc", deep.encode())).json()["error"]["code"] == code
+        told = (await post(bridge, "/mcp/calc", json.dumps(message("cut \ud83d")).encode())).json()["result"]
+        assert told["content"][0]["text"] == "not today: cut \ufffd"
+
+    def message(why):
+        params = {"name": "refuse", "arguments": {"why": why}}
+        return {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
 
     finished(evaluate(body, bridge=OPEN))
 

@@ -38,7 +38,7 @@ from computeragent.dialects.model import (
     text_of,
 )
 from computeragent.errors import ValidationError
-from computeragent.swe.bridge.schemas import json_schema
+from computeragent.swe.bridge.schemas import LEVELS, json_schema, too_deep
 from computeragent.swe.bridge.tools import Declared
 from computeragent.wire.encoding import to_json
 
@@ -54,7 +54,7 @@ _AGENT_MESSAGE = "agent_message"
 def messages_of(request: ModelRequest, tools: Declared) -> list[ChatMessage]:
     """The conversation, each tool result once; its messages have no ids yet (`NEW`).
 
-    Raises `ValidationError` for media that are not sent along.
+    Raises `ValidationError` for media that are not sent along, and arguments that are nested too deeply.
     """
     # Each block of the system prompt stays one: providers give some of them a meaning of their own.
     messages: list[ChatMessage] = [ChatMessageSystem(id=NEW, content=part.text) for part in _texts(request.system)]
@@ -81,6 +81,8 @@ def _texts(parts: Iterable[Part]) -> Iterator[Text]:
 
 
 def _call(call: ToolCall, tools: Declared) -> InspectCall:
+    if too_deep(call.input):
+        raise ValidationError(f"the arguments of the call {call.id!r} are nested more than {LEVELS} levels deep")
     problem = None if call.malformed is None else f"the arguments are not a JSON object: {call.malformed}"
     return InspectCall(id=call.id, function=tools.name_of(call), arguments=call.input, parse_error=problem)
 

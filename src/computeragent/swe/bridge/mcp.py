@@ -12,7 +12,8 @@ from computeragent.dialects.data_urls import split_data_url
 from computeragent.models.serving.http import HttpRequest, HttpResponse
 from computeragent.models.serving.routes import json_response
 from computeragent.swe.bridge.host_tools import HostServer, HostTools, NotProposedError
-from computeragent.wire.encoding import from_json
+from computeragent.swe.bridge.schemas import LEVELS, too_deep
+from computeragent.wire.encoding import clean_json, from_json
 
 VERSIONS = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")
 """The versions of the protocol, newest first, that differ in nothing that is spoken here."""
@@ -35,8 +36,8 @@ async def answer_mcp(http: HttpRequest, server: HostServer, host: HostTools) -> 
         # No stream of the server's own, and no session to delete.
         return json_response(_error(None, _RpcError(_INVALID_REQUEST, "use POST")), 405, {"allow": "POST"})
     try:
-        message = from_json(http.body)
-    except ValueError:
+        message = from_json(clean_json(http.body))
+    except (ValueError, RecursionError):
         return json_response(_error(None, _RpcError(_PARSE_ERROR, "the body is not JSON")), 400)
     if isinstance(message, list):
         answers = [await _answer(each, server, host) for each in cast("list[Any]", message)]
@@ -63,7 +64,7 @@ def _structure(answer: Json) -> None:
     for block in result.get("content", [])[:1]:
         try:
             value = from_json(block.get("text", "").encode())
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if not isinstance(value, dict):
             result["structuredContent"] = {"result": value}
@@ -122,6 +123,8 @@ async def _call(params: Json, server: HostServer, host: HostTools) -> Json:
         raise _RpcError(_BAD_PARAMS, f"there is no tool {name!r}; there are {', '.join(server.tools)}")
     if arguments is not None and not isinstance(arguments, dict):
         raise _RpcError(_BAD_PARAMS, "arguments: must be an object")
+    if too_deep(arguments):
+        raise _RpcError(_BAD_PARAMS, f"arguments: nested more than {LEVELS} levels deep")
     try:
         message = await host.run(server, name, cast("Json", arguments or {}))
     except NotProposedError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -14,9 +14,13 @@ _DEPTH = 40
 _MOST = 10_000
 """Schemas within one: a short text of references can mean more than any computer holds."""
 
+LEVELS = 100
+"""Levels of plain data that Inspect takes; its log cannot be written with many more."""
+
 _REFERENCES = ("#/$defs/", "#/definitions/")
 _TYPES = frozenset({"string", "integer", "number", "boolean", "array", "object", "null"})
 _KNOWN = frozenset(JSONSchema.model_fields)
+_VALUES = ("default", "enum", "examples")
 _SCHEMAS = ("items", "additionalProperties")
 
 Schema = Mapping[str, Any]
@@ -52,6 +56,22 @@ def json_schema(schema: Schema) -> JSONSchema:
         return JSONSchema.model_validate(_plain(schema, _Scope(_definitions(schema)), 0))
     except PydanticError:
         return JSONSchema()
+
+
+def too_deep(value: Any) -> bool:
+    """Whether plain data has more than `LEVELS` levels."""
+    level: list[Any] = [value]
+    for _ in range(LEVELS + 1):
+        level = [inner for each in level for inner in _inner(each)]
+        if not level:
+            return False
+    return True
+
+
+def _inner(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return cast("dict[str, Any]", value).values()
+    return cast("list[Any]", value) if isinstance(value, list) else ()
 
 
 def _definitions(schema: Schema) -> dict[str, Any]:
@@ -94,6 +114,9 @@ def _plain(value: Any, scope: _Scope, depth: int) -> dict[str, Any]:
         for each in cast("list[Any]", several):
             schema = _merged(_plain(each, scope, depth + 1), schema)
     built = {name: each for name, each in schema.items() if name in _KNOWN and each is not None}
+    for name in _VALUES:
+        if too_deep(built.get(name)):
+            del built[name]
     return _nested(_typed(built), scope, depth)
 
 
