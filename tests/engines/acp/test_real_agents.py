@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.e2e, pytest.mark.usefixtures("prefe
 SOAK = pytest.mark.soak
 AGENTS = [
     pytest.param("gemini_cli"),
-    pytest.param("codex_cli"),
+    pytest.param("codex_cli", marks=SOAK),
     pytest.param("claude_code", marks=SOAK),
     pytest.param("opencode", marks=SOAK),
 ]
@@ -126,7 +126,9 @@ async def test_a_call_is_asked_an_interrupt_ends_a_turn_and_a_session_resumes(
     assert living(state_folder) == set()
 
 
-@pytest.mark.parametrize("name", ["claude_code", "gemini_cli", pytest.param("opencode", marks=SOAK)])
+@pytest.mark.parametrize(
+    "name", ["claude_code", pytest.param("gemini_cli", marks=SOAK), pytest.param("opencode", marks=SOAK)]
+)
 async def test_under_a_policy_even_reading_is_judged_and_a_denial_leaves_no_trace(
     name: str, tmp_path: Path, probe: Probe
 ) -> None:
