@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ from typing import Any
 import pytest
 
 from computeragent import ComputerAgent
+from computeragent.cli.eval_export import _folder as folder_of  # pyright: ignore[reportPrivateUsage]
+from computeragent.evals import RecordedSession
+from computeragent.settings import home
 
 from .conftest import Cli, script
 from .test_serve import serving
@@ -58,6 +62,26 @@ def test_files_of_a_clone_are_those_that_the_agent_began_with_unless_others_are_
     assert 'sandbox: str = "local"' in (cli.work / "now/task.py").read_text()
     assert cli("eval", "export", "s", "--out", "none", "--files", "none").returncode == 0
     assert sample(cli.work / "none")["files"] == []
+
+
+def test_files_of_a_checkout_in_place_are_said_to_lack_what_was_not_committed(cli: Cli) -> None:
+    folder = Path(repository(cli).removeprefix("file://"))
+    cli("run", str(folder), *script(), "--session-id", "s", "-m", "go")
+    assert "what was not committed then is missing" in cli("eval", "export", "s").stderr
+    assert "what was not committed then is missing" in (cli.work / "eval-s/README.md").read_text()
+
+
+def test_a_name_of_a_folder_in_a_jail_does_not_stand_for_one_of_this_machine(tmp_path: Path) -> None:
+    session = RecordedSession("jailed", cwd=str(tmp_path))
+    assert folder_of(session) == tmp_path
+    own = home("work") / "jailed" / "source"
+    (own / "sub").mkdir(parents=True)
+    try:
+        assert folder_of(session) == own
+        session.cwd = str(own / "sub")
+        assert folder_of(session) == own / "sub"
+    finally:
+        shutil.rmtree(own.parent)
 
 
 def test_personal_data_is_kept_on_request_and_secrets_never(cli: Cli) -> None:

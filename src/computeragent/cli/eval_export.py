@@ -133,9 +133,10 @@ def _folder(session: RecordedSession) -> Path | None:
     """Where the session's working folder is on this machine: in place, or in the state folder. It may be gone."""
     own = home("work") / session.session_id / "source"
     cwd = Path(session.cwd) if session.cwd else None
-    if cwd is not None and cwd.is_absolute() and cwd.is_dir():
-        return cwd
-    return own if own.is_dir() else None
+    is_here = cwd is not None and cwd.is_absolute() and cwd.is_dir()
+    if own.is_dir():  # in a jail it had another name, which may mean something else here
+        return cwd if cwd is not None and is_here and cwd.resolve().is_relative_to(own.resolve()) else own
+    return cwd if is_here else None
 
 
 async def _write(args: argparse.Namespace, found: _Found) -> int:
@@ -171,7 +172,9 @@ async def _files(choice: str, found: _Found) -> tuple[list[TaskFile], str]:
     if choice in {"auto", "start"} and found.folder is not None and commit:
         files = await files_at(found.folder, commit)
         if files is not None:
-            return files, f"as commit {commit[:12]} has them, which the agent began with"
+            in_place = not found.folder.is_relative_to(home("work"))
+            lacking = "what was not committed then is missing" if in_place else "which the agent began with"
+            return files, f"as commit {commit[:12]} has them, {lacking}"
     if choice == "start":
         raise NotFoundError(
             f"the files that session {found.session.session_id} began with are not on record",

@@ -183,6 +183,22 @@ def test_a_spent_budget_is_a_limit(tmp_path: Path) -> None:
     assert (sample.limit.type, sample.limit.limit) == ("cost", 1.0)
 
 
+@pytest.mark.parametrize(
+    ("given", "limits", "kind"),
+    [({}, {"token_limit": 10}, "token"), ({"budget_max_usd": 1.0}, {}, "cost")],
+)
+def test_limits_and_the_budget_are_those_of_the_sample_not_of_each_run_in_it(
+    tmp_path: Path, given: dict[str, Any], limits: dict[str, Any], kind: str
+) -> None:
+    step = {"usage": {"input_tokens": 4, "output_tokens": 2, "cost_usd": 0.7}}
+    agent = scripted([step, {"text": "one"}], [step, {"text": "two"}], **given)
+    solver = [as_solver(agent), user_message("and now?"), as_solver(agent)]
+    sample = only(evaluate(tmp_path, solver, **limits))
+    assert sample.limit is not None
+    assert sample.limit.type == kind
+    assert ("assistant", "one") in texts(sample)
+
+
 def test_a_sample_that_runs_out_of_time_ends_the_agent(tmp_path: Path) -> None:
     sample = only(evaluate(tmp_path, scripted([{"text": "I wait."}, {"delay": 300}]), time_limit=1))
     assert sample.limit is not None
@@ -222,7 +238,15 @@ def test_sessions_are_recorded_where_asked(tmp_path: Path) -> None:
 def test_no_secret_reaches_inspects_log(tmp_path: Path) -> None:
     options = {"script": [[ANSWER]], "mcp_servers": {"x": {"headers": {"Authorization": "Bearer hunter2-hunter2"}}}}
     policy = {"kind": "rules", "text": "version: 1\nrules: [{name: all, effect: allow}]\n# Bearer hunter3-hunter3\n"}
-    agent = computeragent_agent(engine="scripted", options=options, policy=policy, envs={"MY_KEY": "sesame-open-123"})
+    manifest = {"name": "x", "version": "1.0.0", "description": "x"}
+    agent = computeragent_agent(
+        engine="scripted",
+        options=options,
+        policy=policy,
+        envs={"MY_KEY": "sesame-open-123"},
+        source={"type": "inline", "manifest": manifest, "files": {"a.txt": "plain-of-the-source"}},
+        attachments=[{"path": "b.txt", "content": "plain-of-the-attachment"}],
+    )
     log = evaluate(tmp_path, agent, log_format="json")
     assert log.status == "success"
     written = "".join(path.read_text() for path in tmp_path.glob("*.json"))
@@ -230,6 +254,12 @@ def test_no_secret_reaches_inspects_log(tmp_path: Path) -> None:
     assert "sesame-open-123" not in written
     assert "hunter2-hunter2" not in written
     assert "hunter3-hunter3" not in written
+    assert "plain-of-the" not in written
+    assert "b.txt" in written
+
+
+def test_the_user_of_an_ssh_address_is_no_key() -> None:
+    computeragent_agent(source="ssh://git@host.example/x.git")
 
 
 @pytest.mark.parametrize(
@@ -245,6 +275,7 @@ def test_no_secret_reaches_inspects_log(tmp_path: Path) -> None:
         ({"source": {"type": "nosuch"}}, ValidationError, "source type 'nosuch' is not known"),
         ({"source": "https://me:secret@host/x.git"}, ValidationError, "has a key in it"),
         ({"source": {"type": "git", "url": "https://secret@host/x.git"}}, ValidationError, "has a key in it"),
+        ({"source": "ssh://git:secret@host/x.git"}, ValidationError, "has a key in it"),
     ],
 )
 def test_what_cannot_work_is_refused_when_the_agent_is_made(

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec, cast
+from typing import Any, ParamSpec, cast, overload
 
 from inspect_ai.agent import Agent, AgentAttempts, AgentState, BridgedToolsSpec, agent, agent_with
 from inspect_ai.model import CompactionStrategy, GenerateFilter, Model
@@ -35,7 +35,7 @@ from computeragent.swe.sessions.run import Plan, run
 from computeragent.telemetry.redaction import Redactor, credentials_in
 
 P = ParamSpec("P")
-_KEY_IN_ADDRESS = re.compile(r"//[^/\s]*@")
+_KEY_IN_ADDRESS = re.compile(r"(?<!ssh:)//[^/\s]*@|//[^/\s@]*:[^/\s]*@")  # ssh://git@host has a name, and no key
 
 
 class _Shown(Mapping[str, Any]):
@@ -55,8 +55,30 @@ class _Shown(Mapping[str, Any]):
         return len(self._inner)
 
 
+class _ShownFiles(Sequence[Any]):
+    """Attachments that Inspect's log has as `name`: what is in them may be secret."""
+
+    def __init__(self, inner: Sequence[Any]) -> None:
+        self._inner = tuple(inner)
+        self.name = ", ".join(str(item.get("path", "?")) for item in map(_fields, inner))
+
+    @overload
+    def __getitem__(self, index: int) -> Any: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Any]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        return self._inner[index]
+
+    def __len__(self) -> int:
+        return len(self._inner)
+
+
+def _fields(item: object) -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", item) if isinstance(item, Mapping) else {"path": getattr(item, "path", "?")}
+
+
 def _without_secrets(factory: Callable[P, Agent]) -> Callable[P, Agent]:
-    """Inspect writes an agent's arguments into its log: keep the values of `envs` out of it, and keys in others."""
+    """Inspect writes an agent's arguments into its log: keep out of it `envs` and files, and keys in others."""
 
     @wraps(factory)
     def make(*args: P.args, **kwargs: P.kwargs) -> Agent:
@@ -65,8 +87,13 @@ def _without_secrets(factory: Callable[P, Agent]) -> Callable[P, Agent]:
             value = given.get(name)
             if isinstance(value, Mapping) and value:
                 given[name] = _Shown(cast("Mapping[str, Any]", value), _shown(name, cast("Mapping[str, Any]", value)))
+        if given.get("attachments"):
+            given["attachments"] = _ShownFiles(given["attachments"])
         source: object = given.get("source")
         text = str(source) if isinstance(source, str | Path) else json.dumps(source, default=str)
+        if isinstance(source, Mapping) and "url" not in source:
+            text = _shown("source", cast("Mapping[str, Any]", source))
+            given["source"] = _Shown(cast("Mapping[str, Any]", source), text)
         if _KEY_IN_ADDRESS.search(text):
             raise ValidationError(
                 "the source's address has a key in it, which Inspect would write into its log",
@@ -92,6 +119,8 @@ def _plain(given: Any) -> Any:
 def _shown(name: str, value: Mapping[str, Any]) -> str:
     if name == "envs":
         return ", ".join(f"{key}=***" for key in value)
+    if isinstance(files := value.get("files"), Mapping) and name == "source":
+        value = {**value, "files": [str(path) for path in cast("Mapping[Any, Any]", files)]}
     redacted = Redactor(known_values=credentials_in(value)).redact(json.loads(json.dumps(dict(value), default=str)))
     return json.dumps(redacted)
 
@@ -190,7 +219,7 @@ def computeragent_agent(
         )
     plan = Plan(
         agent={
-            "source": None if source is None else _source(source),
+            "source": None if source is None else _source(_plain(source)),
             "engine": engine,
             "identity_loader": loader_choice(identity_loader),
             "policy": policy_choice(_plain(policy), None),

@@ -39,13 +39,18 @@ class ComputerAgentRun(StoreModel):
 
 @dataclass
 class SampleMemory:
-    """One agent's session in one sample: its id, its transcript and events, a private folder; gone with the sample."""
+    """One agent's session in one sample: its id, its transcript and events, a private folder; gone with the sample.
+
+    `cost_usd` is what its earlier runs have cost, `unseen` their tokens and dollars where Inspect does not see them.
+    """
 
     session_id: str
     root: Path
     transcript: MemorySessionStore = field(default_factory=MemorySessionStore)
     log: MemoryEventLog = field(default_factory=MemoryEventLog)
     filled: bool = False
+    cost_usd: float = 0.0
+    unseen: tuple[int, float] = (0, 0.0)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -62,6 +67,12 @@ def memory_of(agent: object) -> SampleMemory:
         known[agent] = SampleMemory(new_id("session"), root)
         finalize(sample, _forget, root, home("work") / known[agent].session_id)
     return known[agent]
+
+
+def unseen() -> tuple[int, float]:
+    """Tokens and dollars of earlier runs in this sample, of any agent, that Inspect does not see."""
+    known: dict[object, SampleMemory] = getattr(store(), _KEPT, {})
+    return sum(each.unseen[0] for each in known.values()), sum(each.unseen[1] for each in known.values())
 
 
 def _forget(*folders: Path) -> None:

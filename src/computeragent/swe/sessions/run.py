@@ -23,7 +23,7 @@ from computeragent.swe.agents.launching import is_local, unwrapped
 from computeragent.swe.agents.prompts import prompt_of
 from computeragent.swe.sessions.conversation import Conversation
 from computeragent.swe.sessions.folder import SampleSubstrate, sample_folder
-from computeragent.swe.sessions.memory import ComputerAgentRun, SampleMemory
+from computeragent.swe.sessions.memory import ComputerAgentRun, SampleMemory, unseen
 from computeragent.swe.sessions.model import ModelAccess, ModelChoice, bridged
 from computeragent.wire.events import CaPermissionDecision, CaSessionEnded, HarnessEvent
 
@@ -62,6 +62,8 @@ async def run(plan: Plan, state: AgentState, memory: SampleMemory) -> AgentState
         kept: dict[str, Any] = {"session_store": memory.transcript, "event_log": memory.log}
         kept |= {name: value for name, value in plan.kept.items() if value is not None}
         given = dict(plan.agent)
+        if given["budget_max_usd"] is not None:
+            given["budget_max_usd"] = _left(given["budget_max_usd"], memory)
         if given["source"] is None:
             given["source"] = LocalSource(path=str(folder.path))
         agent = ComputerAgent(
@@ -79,6 +81,13 @@ async def run(plan: Plan, state: AgentState, memory: SampleMemory) -> AgentState
             told.close()
             _record(plan, memory, told)
     return state
+
+
+def _left(budget: float, memory: SampleMemory) -> float:
+    """What earlier runs of the session have left of its budget. Raises `LimitExceededError` where that is nothing."""
+    if 0 < budget <= memory.cost_usd:
+        raise LimitExceededError("cost", value=memory.cost_usd, limit=budget, message="the agent's budget is spent")
+    return budget - memory.cost_usd
 
 
 # ── Before ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -233,9 +242,11 @@ def _raise_for(plan: Plan, ended: CaSessionEnded, told: Conversation) -> None:
 
 
 def _check_limits(told: Conversation) -> None:
-    """Hold what an engine with a provider of its own has used to the sample's limits: Inspect sees none of it."""
+    """Hold what an engine with a provider of its own has used to the sample's limits, with what else was."""
     limits = sample_limits()
-    tokens, cost = told.usage.total_tokens, told.usage.cost_usd or 0.0
+    earlier_tokens, earlier_cost = unseen()
+    tokens = told.usage.total_tokens + earlier_tokens + int(limits.token.usage)
+    cost = (told.usage.cost_usd or 0.0) + earlier_cost + limits.cost.usage
     if limits.token.limit is not None and tokens > limits.token.limit:
         raise LimitExceededError("token", value=tokens, limit=limits.token.limit)
     if limits.cost.limit is not None and cost > limits.cost.limit:
@@ -269,6 +280,10 @@ def _why(event: CaPermissionDecision) -> dict[str, Any]:
 def _record(plan: Plan, memory: SampleMemory, told: Conversation) -> None:
     """Add what a run used to what the sample's store says."""
     engine = plan.agent["engine"]
+    cost = told.usage.cost_usd or 0.0
+    memory.cost_usd += cost
+    if not plan.wired:
+        memory.unseen = (memory.unseen[0] + told.usage.total_tokens, memory.unseen[1] + cost)
     record = ComputerAgentRun()
     record.session_id = memory.session_id
     record.engine = engine if isinstance(engine, str) else engine.name
