@@ -11,7 +11,7 @@ import mcp
 import pytest
 from inspect_ai.agent import BridgedToolsSpec
 from inspect_ai.model import ContentImage, ContentText
-from inspect_ai.tool import Tool, tool
+from inspect_ai.tool import Tool, ToolDef, tool
 from inspect_ai.util import store
 from mcp.client.streamable_http import streamable_http_client
 
@@ -22,6 +22,7 @@ from computeragent.swe.bridge.host_tools import HostTools
 from .clients import PIXEL, Asking, ask, post
 from .inspecting import Model, add, called, evaluate, events, finished, refuse
 
+SERVERS = ("calc", "my_calc")
 OPEN = {"bridged_tools": [BridgedToolsSpec(name="calc", tools=[add(), refuse()], require_proposal=False)]}
 
 
@@ -92,6 +93,38 @@ def test_a_call_runs_only_where_the_model_made_it_and_only_once():
     sample = finished(evaluate(body, model, bridge={"bridged_tools": [add()]}))
     [event] = events(sample, "tool")
     assert event.id == "call_1", "the log pairs it with what the model proposed"
+
+
+@pytest.mark.parametrize(("name", "run"), [("mcp__my_calc__add", ["my_calc"]), ("ad1f", ["calc"])])
+def test_a_call_of_a_tool_that_several_servers_have_runs_once(name, run):
+    @tool(name="add")
+    def other() -> Tool:
+        async def execute(x: int, y: int) -> str:
+            """Add two numbers, and say so at such a length that it can be recognised.
+
+            Args:
+                x: The first.
+                y: The second.
+            """
+            return str(x + y)
+
+        return execute
+
+    model = Model(called((name, {"x": 1, "y": 2})))
+
+    async def body(bridge):
+        offered = {"name": name, "description": text, "input_schema": {"type": "object"}}
+        asked = {"model": "x", "max_tokens": 9, "messages": [], "tools": [offered]}
+        assert (await post(bridge, "/v1/messages", asked)).status_code == 200
+        params = {"name": "add", "arguments": {"x": 1, "y": 2}}
+        message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+        for each in SERVERS:
+            if not (await post(bridge, f"/mcp/{each}", message)).json()["result"]["isError"]:
+                ran.append(each)
+
+    ran, text = [], ToolDef(other()).description
+    finished(evaluate(body, model, bridge={"bridged_tools": [BridgedToolsSpec(n, [other()]) for n in SERVERS]}))
+    assert ran == run
 
 
 def test_what_goes_wrong_in_a_tool_is_told_to_the_agent():

@@ -3,7 +3,7 @@
 import pytest
 from inspect_ai.tool import ToolInfo
 
-from computeragent.swe.bridge.record import denotes
+from computeragent.swe.bridge.record import meant
 
 LONG = "Adds two numbers of the host's, and says what came of it."
 
@@ -21,7 +21,7 @@ LONG = "Adds two numbers of the host's, and says what came of it."
 )
 def test_a_tool_of_ours_under_the_names_that_agents_give_it(called, space, said):
     description = LONG if said == LONG else "Adds."
-    assert denotes(ToolInfo(name=called, description=said), "calc", "add", description, space)
+    assert meant(ToolInfo(name=called, description=said), {("calc", "add"): description}, space) == (("calc", "add"),)
 
 
 @pytest.mark.parametrize(
@@ -36,4 +36,4 @@ def test_a_tool_of_ours_under_the_names_that_agents_give_it(called, space, said)
     ],
 )
 def test_another_tool(called, space, said):
-    assert not denotes(ToolInfo(name=called, description=said), "calc", "add", "Adds.", space)
+    assert meant(ToolInfo(name=called, description=said), {("calc", "add"): "Adds."}, space) == ()

@@ -16,7 +16,7 @@ from inspect_ai.tool import Tool, ToolCall, ToolDef, ToolInfo
 from computeragent.clis import McpServer
 from computeragent.errors import ValidationError
 from computeragent.logs import Logger
-from computeragent.swe.bridge.record import denotes
+from computeragent.swe.bridge.record import Key, meant
 from computeragent.wire.encoding import to_json
 
 _log = Logger("swe.bridge")
@@ -38,10 +38,9 @@ class HostServer:
 
 @dataclass(frozen=True)
 class Proposal:
-    """A call that the model made of a tool of the host."""
+    """A call that the model made of a tool of the host: of one of `tools`, where nothing tells which."""
 
-    server: str
-    tool: str
+    tools: tuple[Key, ...]
     arguments: dict[str, Any]
     call_id: str
 
@@ -90,13 +89,16 @@ class HostTools:
         """The calls of these tools in an answer; `infos` and `spaces` are the agent's tools and their namespaces."""
         calls = [] if output.empty else output.message.tool_calls or []
         declared = {info.name: info for info in infos}
-        return tuple(
-            Proposal(server.name, name, call.arguments, call.id)
-            for call in calls
-            if (info := declared.get(call.function)) is not None
+        ours = {
+            (server.name, name): tool.description
             for server in self.servers.values()
             for name, tool in server.tools.items()
-            if denotes(info, server.name, name, tool.description, spaces.get(info.name, ""))
+        }
+        return tuple(
+            Proposal(tools, call.arguments, call.id)
+            for call in calls
+            if (info := declared.get(call.function)) is not None
+            if (tools := meant(info, ours, spaces.get(info.name, "")))
         )
 
     def propose(self, proposals: Sequence[Proposal]) -> None:
@@ -123,7 +125,7 @@ class HostTools:
 
     def _taken(self, server: HostServer, tool: ToolDef, arguments: dict[str, Any]) -> Proposal | None:
         for proposal in self._proposals:
-            if (proposal.server, proposal.tool) == (server.name, tool.name) and _same(tool, proposal, arguments):
+            if (server.name, tool.name) in proposal.tools and _same(tool, proposal, arguments):
                 self._proposals.remove(proposal)
                 return proposal
         return None

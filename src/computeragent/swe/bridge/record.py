@@ -18,6 +18,9 @@ _NONE: Mapping[str, str] = MappingProxyType({})
 _TELLING = 40
 """Characters from which on a description says by itself which tool it is of."""
 
+Key = tuple[str, str]
+"""A tool of the host: its server and its name."""
+
 _WORDS = re.compile(r"[^0-9A-Za-z]+")
 
 
@@ -45,8 +48,8 @@ class Bridge:
     socket_path: str | None = None
     probe: Callable[[float], Awaitable[None]] | None = field(default=None, repr=False)
     on_failure: Callable[[], None] | None = field(default=None, repr=False)
-    _offered: dict[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str], repr=False)
-    _seen: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]], repr=False)
+    _offered: dict[Key, str] = field(default_factory=dict[Key, str], repr=False)
+    _seen: set[Key] = field(default_factory=set[Key], repr=False)
 
     @property
     def refused(self) -> bool:
@@ -79,26 +82,32 @@ class Bridge:
 
     def note_tools(self, tools: Collection[ToolInfo], spaces: Mapping[str, str] = _NONE) -> None:
         """A request offers these to the model; `spaces` are the namespaces of those that have one."""
-        for key, description in self._offered.items():
-            found = (denotes(tool, *key, description, spaces.get(tool.name, "")) for tool in tools)
-            if key not in self._seen and any(found):
-                self._seen.add(key)
+        for tool in tools:
+            self._seen.update(meant(tool, self._offered, spaces.get(tool.name, "")))
 
     def note_output(self, output: ModelOutput) -> None:
         """The agent gets this answer."""
         self.last_stop_reason = None if output.empty else output.stop_reason
 
 
-def denotes(tool: ToolInfo, server: str, name: str, description: str, space: str = "") -> bool:
-    """Whether a tool of the agent's, in its namespace `space`, is the tool `name` of our `server`.
+def meant(tool: ToolInfo, ours: Mapping[Key, str], space: str = "") -> tuple[Key, ...]:
+    """Which of `ours` (descriptions by server and name) a tool of the agent's is, in its namespace `space`.
 
-    Agents call it ``mcp__server__name`` and the like. A name alone may be that of a tool of the agent's own.
+    Agents call it ``mcp__server__name`` and the like. A name alone may be that of a tool of the agent's own. There are
+    several only where nothing tells them apart.
     """
-    if _plain(f"{space}_{tool.name}").endswith(_plain(f"{server}_{name}")):
-        return True
+    called = _plain(f"{space}_{tool.name}")
+    named = {key: len(_plain("_".join(key))) for key in ours if called.endswith(_plain("_".join(key)))}
+    if named:
+        # `my_calc_add` ends with `calc_add` as well.
+        return tuple(key for key, length in named.items() if length == max(named.values()))
     # Agents shorten names that are long, or leave the server out, but pass the description on.
     said = tool.description.strip()
-    return said == description.strip() and (len(said) > _TELLING or (bool(said) and tool.name == name))
+    return tuple(
+        key
+        for key, description in ours.items()
+        if said == description.strip() and (len(said) > _TELLING or (bool(said) and tool.name == key[1]))
+    )
 
 
 def _plain(name: str) -> str:
