@@ -11,7 +11,7 @@ import httpx2
 import pytest
 import trio
 from inspect_ai.agent import Agent, AgentState, BridgedToolsSpec, agent
-from inspect_ai.model import CompactionTrim, ModelAPI, ModelUsage, get_model
+from inspect_ai.model import CompactionSummary, CompactionTrim, ModelAPI, ModelUsage, get_model
 from inspect_ai.util import sandbox, sandboxenv
 from inspect_ai.util._sandbox.local import LocalSandboxEnvironment
 
@@ -119,6 +119,19 @@ def test_a_unix_socket_serves_as_well(tmp_path):
     assert not place.exists()
 
 
+def test_a_unix_socket_that_cannot_be_says_why(tmp_path):
+    (tmp_path / "there").write_text("kept")
+
+    async def body(_bridge):
+        raise AssertionError("never open")
+
+    for name, why in (("there", "in use"), ("no/folder", "No such file"), ("long" * 50, "too long")):
+        log = evaluate(body, bridge={"unix_socket": str(tmp_path / name)})
+        assert log.status == "error"
+        assert why in log.error.message
+    assert (tmp_path / "there").read_text() == "kept"
+
+
 def test_a_unix_socket_is_not_for_sandboxes_of_their_own(tmp_path):
     async def body(bridge):
         raise AssertionError("it opened")
@@ -202,6 +215,35 @@ def test_a_conversation_that_gets_too_long_is_shortened_for_the_model_alone(monk
     sample = finished(evaluate(body, model, prompt="question 0", bridge={"compaction": strategy}))
     assert len(model.asked[-1].messages) < 11
     assert events(sample, "compaction")
+
+
+def test_each_conversation_is_shortened_by_itself_and_summed_up_once(monkeypatch):
+    async def count(self, text: str) -> int:
+        return len(text) // 4
+
+    monkeypatch.setattr(ModelAPI, "count_text_tokens", count)
+
+    def answer(messages, tools, *_):
+        if "summary" in messages[-1].text:
+            return said("what was before")
+        tokens = len(str([message.text for message in messages])) // 4
+        return said("ok", ModelUsage(input_tokens=tokens, output_tokens=5, total_tokens=tokens + 5))
+
+    model = Model(answer)
+
+    async def body(bridge):
+        await ask("chat", bridge, Asking("Give a title", system="You name things."))
+        turns = []
+        for n in range(6):
+            came = await ask("chat", bridge, Asking(turns=turns, text=f"task {n} " + "word " * 300, tools=("look",)))
+            turns += [*user("chat", f"task {n} " + "word " * 300), *came.answer]
+        assert not [asked for asked in model.asked[1:] if "title" in str(asked.texts)]
+        await ask("chat", bridge, Asking("task: so far all is well", tools=("look",)))
+        assert model.asked[-1].texts == [("user", "task: so far all is well")]
+
+    strategy = CompactionSummary(threshold=1_500, memory=False)
+    sample = finished(evaluate(body, model, prompt="task", bridge={"compaction": strategy}))
+    assert len(events(sample, "compaction")) == 1
 
 
 def test_under_trio_it_says_what_it_needs():

@@ -10,6 +10,7 @@ import hashlib
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from inspect_ai.agent import AgentState
 from inspect_ai.model import (
@@ -28,6 +29,10 @@ from computeragent.wire.encoding import to_json
 
 _MOST = 256
 """Conversations that are remembered; of more, those that were not continued for longest are forgotten."""
+
+
+Place = Literal["main", "new", "beside"]
+"""A request goes on with the main conversation, begins what may become it, or is neither."""
 
 
 @dataclass
@@ -92,26 +97,33 @@ class Conversations:
         changed = [each for each in _list(message) if not isinstance(each, ContentReasoning)]
         return said.model_copy(update={"content": [*kept, *changed], "tool_calls": message.tool_calls})
 
-    def is_main(self, messages: Sequence[ChatMessage], tools: Sequence[str]) -> bool:
-        """Whether a request with these messages belongs to the main conversation, as far as is known by now."""
-        if self._main is None:
-            return True
+    def place(self, messages: Sequence[ChatMessage], tools: Sequence[str]) -> Place:
+        """Where a request with these messages belongs, as far as is known by now."""
         keys, setting = _keys(messages), _setting(messages, tools)
         thread = self._continued(keys, setting)
         if thread is not None:
-            return thread is self._main
+            return "main" if thread is self._main else "beside"
         begun = _Thread(keys, setting, self._anchored(messages), bool(tools), self._sent(messages))
-        return self._leads(begun, begun=True)
+        return "new" if self._main is None or self._leads(begun, begun=True) else "beside"
 
-    def record(self, messages: list[ChatMessage], tools: Sequence[str], output: ModelOutput) -> None:
-        """A request was answered."""
+    def record(
+        self,
+        messages: list[ChatMessage],
+        tools: Sequence[str],
+        output: ModelOutput,
+        summary: ChatMessage | None = None,
+    ) -> bool:
+        """A request was answered, after what is in `summary`, which the agent knows nothing of.
+
+        Returns whether it belongs to the main conversation.
+        """
         if output.empty:
-            return
+            return False
         answer = output.message
         self._said[_answer_key(answer)] = answer
         self._ids.setdefault(_key(answer), []).append(answer.id or "")
         self._orders |= {_hash(text) for call in answer.tool_calls or () for text in _strings(call)}
-        whole = [*messages, answer]
+        whole = [*messages, *([summary] if summary else []), answer]
         before, setting = _keys(messages), _setting(messages, tools)
         thread = self._continued(before, setting)
         begun = thread is None
@@ -126,6 +138,7 @@ class Conversations:
             self._main = thread
             self._state.messages = list(whole)
             self._state.output = output
+        return thread is self._main
 
     def _continued(self, keys: tuple[str, ...], setting: str) -> _Thread | None:
         """The conversation that goes on with these messages: the longest whose every message is among them."""

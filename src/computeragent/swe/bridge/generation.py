@@ -26,7 +26,7 @@ from inspect_ai.tool import Tool, ToolChoice, ToolDef, ToolInfo, WebSearchProvid
 from computeragent.dialects.model import ModelRequest, ModelResponse
 from computeragent.models.serving.fronts import Front
 from computeragent.swe.bridge.approvals import ATTEMPTS, review, too_often
-from computeragent.swe.bridge.conversation import Conversations
+from computeragent.swe.bridge.conversation import Conversations, Place
 from computeragent.swe.bridge.faults import FatalError
 from computeragent.swe.bridge.host_tools import HostTools
 from computeragent.swe.bridge.incoming import config_of, messages_of
@@ -87,20 +87,25 @@ class Generation:
         config = config_of(request, forward=self._settings.forward_generation_config)
         if not self._settings.forward_generation_config:
             config = config.merge(model.config)
-        compact = self._compaction(model, tools.tools) if self._conversations.is_main(messages, names) else None
+        compact = self._compaction(self._conversations.place(messages, names), model, tools.tools)
         asked, summary = _Asked(model, messages, tools.tools, tools.choice, config), None
         if compact is not None:
             shorter, summary = await compact.compact_input(messages)
             asked = replace(asked, messages=shorter)
         output = await self._approved(asked, tools.spaces, compact)
-        self._conversations.record([*messages, summary] if summary else messages, names, output)
+        if self._conversations.record(messages, names, output, summary):
+            self._compact = compact
         self._bridge.note_output(output)
         return response_of(output, front, answer_id, request.model, tools)
 
-    def _compaction(self, model: Model, tools: Sequence[ToolInfo | Tool]) -> Compact | None:
-        if self._compact is None and self._settings.compaction is not None:
-            self._compact = compaction(self._settings.compaction, prefix=self._prefix, tools=tools, model=model)
-        return self._compact
+    def _compaction(self, place: Place, model: Model, tools: Sequence[ToolInfo | Tool]) -> Compact | None:
+        # One for each conversation: it keeps all that it is given, and would mix another one's words in.
+        strategy = self._settings.compaction
+        if strategy is None or place == "beside":
+            return None
+        if place == "main" and self._compact is not None:
+            return self._compact
+        return compaction(strategy, prefix=self._prefix, tools=tools, model=model)
 
     async def _approved(self, asked: _Asked, spaces: Mapping[str, str], compact: Compact | None) -> ModelOutput:
         """An answer whose calls may be run: what is rejected is told to the model, which is asked again."""

@@ -124,7 +124,13 @@ async def _served(
         bridge.expect_tools(server.name, [(tool.name, tool.description) for tool in server.tools.values()])
     service = Service(bridge, Generation(bridge, models, host, settings), models, host)
     http = HttpServer(service.handle, listener=listener, path=unix_socket)
-    await http.start()
+    try:
+        await http.start()
+    except OSError as error:
+        if unix_socket is None:
+            raise
+        hint = "Name a short path of a file that is not there yet, in a folder that is."
+        raise ValidationError(f"unix_socket: {unix_socket} cannot be listened on: {error}", hint=hint) from error
     try:
         bridge.base_url = f"http://127.0.0.1:{http.port}" if http.port else "http://localhost"
         bridge.mcp_servers = host.addresses(bridge.base_url, bridge.api_key)
