@@ -136,6 +136,15 @@ def test_each_answer_is_scored_by_its_files_beside_another_sandbox_too(tmp_path:
     assert sample.scores["has_file"].explanation == "42"
 
 
+@pytest.mark.parametrize("setup", ["ln -s /usr/bin/env odd", "mkfifo odd"])
+def test_what_does_not_travel_is_named_with_a_remedy(tmp_path: Path, setup: str) -> None:
+    samples = [Sample(input="hi", target="42", files={"a": "x"}, setup=setup)]
+    error = only(evaluate(tmp_path, scripted([ANSWER]), samples=samples, sandbox="bwrap")).error
+    assert error is not None
+    assert "files cannot be carried out of the sandbox: './odd'" in error.message
+    assert "hint: Links that lead out" in error.message
+
+
 def test_what_is_said_to_a_wrong_answer_may_depend_on_it(tmp_path: Path) -> None:
     async def tell(state: Any, scores: Any) -> str:
         return f"{scores[0].value}: not {state.output.completion}"

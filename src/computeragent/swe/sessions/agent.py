@@ -14,7 +14,7 @@ from inspect_ai.model import CompactionStrategy, GenerateFilter, Model
 
 from computeragent import plugins
 from computeragent.agent_input import attachment, loader_choice, policy_choice, store_choice
-from computeragent.errors import EngineError, ValidationError
+from computeragent.errors import ValidationError
 from computeragent.eventlog import EventLog
 from computeragent.identity.sources import parse_source
 from computeragent.policy.config import AnyPolicy
@@ -28,6 +28,7 @@ from computeragent.protocol_types import (
     Substrate,
     ToolCallback,
 )
+from computeragent.swe.agents.frame import no_timeout_passes
 from computeragent.swe.agents.options import attempts_of, bridged_tools_of
 from computeragent.swe.sessions.memory import memory_of
 from computeragent.swe.sessions.model import ModelChoice
@@ -253,9 +254,7 @@ def computeragent_agent(
     itself = object()
 
     async def execute(state: AgentState) -> AgentState:
-        try:
+        with no_timeout_passes(name):
             return await run(plan, state, memory_of(itself))
-        except TimeoutError as error:  # Inspect takes one for the end of its own time limit, and the sample for done
-            raise EngineError(f"the agent's run timed out: {error}") from error
 
     return agent_with(execute, name=name, description=description)

@@ -22,6 +22,7 @@ from computeragent.harness.workspace import LocalWorkspace
 from computeragent.identity.copying import copy_directory
 from computeragent.protocol_types import Attachment, Substrate, SubstrateHandle
 from computeragent.server.sandboxes.archive import Caps, pack, unpack
+from computeragent.server.sandboxes.errors import RestoreError
 from computeragent.swe.agents.launching import is_local, unwrapped
 
 CAPS = Caps(files=100_000, bytes=1024**3)
@@ -173,7 +174,15 @@ class _Carrier:
             _check(await self.sandbox.exec(["/bin/sh", "-c", _PACK, "sh", self.there, remote], timeout=_SECONDS))
             packed = await self.sandbox.read_file(remote, text=False)
             await asyncio.to_thread(self.archive.write_bytes, packed)
-            await asyncio.to_thread(unpack, self.archive, self.folder, CAPS)
+            try:
+                await asyncio.to_thread(unpack, self.archive, self.folder, CAPS)
+            except RestoreError as error:
+                what = error.message.removeprefix("the snapshot is refused: ")
+                raise SubstrateError(
+                    f"files cannot be carried out of the sandbox: {what}",
+                    hint="Links that lead out, hard links, pipes and devices do not travel: "
+                    "remove them in the sample's setup, or give cwd=, a folder without them.",
+                ) from error
             self.carried = frozenset(await asyncio.to_thread(_names, self.folder))
 
     async def give_back(self) -> None:
