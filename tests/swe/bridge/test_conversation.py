@@ -196,6 +196,23 @@ def test_reasoning_that_the_agent_lost_is_there_again(conversations):
     assert changed.content[0] == thought
 
 
+def test_calls_whose_ids_come_again_keep_their_own_reasoning(conversations):
+    asked = [ChatMessageUser(content=PROMPT)]
+    for n in (1, 2):
+        thought = ContentReasoning(reasoning=f"sealed {n}", redacted=True)
+        calls = [ToolCall(id="call_0", function="bash", arguments={"x": n})]
+        answer = ChatMessageAssistant(content=[thought, ContentText(text=f"Looking {n}.")], tool_calls=calls)
+        conversations.record(conversations.recognise(asked), TOOLS, ModelOutput.from_message(answer))
+        asked += [
+            ChatMessageAssistant(content=f"Looking {n}.", tool_calls=calls),
+            ChatMessageTool(content="ok", tool_call_id="call_0"),
+        ]
+    known = conversations.recognise(asked)
+    assert [known[place].content[0].reasoning for place in (1, 3)] == ["sealed 1", "sealed 2"]
+    edited = ChatMessageAssistant(content="Edited.", tool_calls=calls)
+    assert conversations.recognise([*asked[:1], edited])[1].content == "Edited."
+
+
 def test_several_conversations_of_a_user_are_followed_to_the_last(state, conversations):
     for n in range(3):
         main = Agent(conversations)

@@ -128,7 +128,7 @@ def test_a_unix_socket_that_cannot_be_says_why(tmp_path):
     for name, why in (("there", "in use"), ("no/folder", "No such file"), ("long" * 50, "too long")):
         log = evaluate(body, bridge={"unix_socket": str(tmp_path / name)})
         assert log.status == "error"
-        assert why in log.error.message
+        assert (log.error.message.partition(" ")[0], why in log.error.message) == ("unix_socket:", True)
     assert (tmp_path / "there").read_text() == "kept"
 
 

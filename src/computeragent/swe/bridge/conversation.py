@@ -62,7 +62,7 @@ class Conversations:
     def __init__(self, state: AgentState) -> None:
         self._state = state
         self._ids: dict[str, list[str]] = {}
-        self._said: dict[str, ChatMessageAssistant] = {}
+        self._said: dict[str, list[ChatMessageAssistant]] = {}
         self._orders: set[str] = set()
         self._threads: list[_Thread] = []
         self._main: _Thread | None = None
@@ -87,11 +87,15 @@ class Conversations:
         return known
 
     def _original(self, message: ChatMessageAssistant) -> ChatMessageAssistant:
-        said = self._said.get(_answer_key(message))
-        if said is None or not (message.text.strip() or message.tool_calls):
+        known = self._said.get(_answer_key(message), [])
+        if not known or not (message.text.strip() or message.tool_calls):
             return message
-        if said.text.strip() == message.text.strip() and _calls(said) == _calls(message):
-            return said.model_copy()
+        same = [said for said in known if said.text.strip() == message.text.strip() and _calls(said) == _calls(message)]
+        if same:
+            return same[-1].model_copy()
+        if len(known) > 1:
+            return message  # some models give their calls the same ids again and again: no telling which it was
+        said = known[0]
         # Changed on the way: what was changed counts, but for the reasoning, which only the model can read.
         kept: list[Content] = [each for each in _list(said) if isinstance(each, ContentReasoning)]
         changed = [each for each in _list(message) if not isinstance(each, ContentReasoning)]
@@ -120,7 +124,7 @@ class Conversations:
         if output.empty:
             return False
         answer = output.message
-        self._said[_answer_key(answer)] = answer
+        self._said.setdefault(_answer_key(answer), []).append(answer)
         self._ids.setdefault(_key(answer), []).append(answer.id or "")
         self._orders |= {_hash(text) for call in answer.tool_calls or () for text in _strings(call)}
         whole = [*messages, *([summary] if summary else []), answer]
