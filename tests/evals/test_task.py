@@ -105,6 +105,28 @@ def test_a_transcript_of_claude_code_is_read_without_what_others_said() -> None:
     assert (found.cwd, found.model, found.input_tokens, found.tools["Bash"]) == ("/w", "m", 3, 1)
 
 
+def test_a_transcript_of_claude_code_is_read_without_what_it_wrote_itself_and_counts_a_message_once() -> None:
+    def user(text: str, **more: Any) -> dict[str, Any]:
+        return {"type": "user", "message": {"role": "user", "content": [{"type": "text", "text": text}]}, **more}
+
+    usage = {"input_tokens": 3, "output_tokens": 2}
+    blocks = [{"type": "text", "text": "I look."}, TOOL]
+    said = [{"type": "assistant", "message": {"id": "m", "usage": usage, "content": [each]}} for each in blocks]
+    summary = user("This session is being continued from a previous conversation.", isCompactSummary=True)
+    found = of_transcript("s", [user("one"), *said, user("[Request interrupted by user for tool use]"), summary])
+    assert len(found.prompts) == 1
+    assert (found.input_tokens, found.output_tokens, found.answer) == (3, 2, "I look.")
+
+
+def test_names_of_any_length_and_kind_are_fit_for_a_terminal_and_a_log(tmp_path: Path) -> None:
+    written(tmp_path / "t", session("?", agent="\x1b[31m" + "x" * 5000))
+    assert "\x1b" not in (tmp_path / "t/README.md").read_text()
+    (task,) = [
+        node for node in ast.parse((tmp_path / "t/task.py").read_text()).body if isinstance(node, ast.FunctionDef)
+    ]
+    assert len(task.name) < 80
+
+
 def written(folder: Path, session: RecordedSession, **more: Any) -> dict[str, Any]:
     write_task(session, folder, **more)
     ast.parse((folder / "task.py").read_text())

@@ -22,6 +22,10 @@ from computeragent.wire.usage import UsageRollup
 
 Json = dict[str, Any]
 
+_NOT_SAID = ("isSidechain", "isMeta", "isCompactSummary", "isApiErrorMessage")
+"""Marks of what Claude Code remembers, and neither the user nor the agent has said in the conversation itself."""
+_INTERRUPTED = "[Request interrupted by user"
+
 
 @dataclass(slots=True)
 class RecordedSession:
@@ -99,8 +103,9 @@ def of_events(session_id: str, events: Iterable[HarnessEvent]) -> RecordedSessio
 def of_transcript(session_id: str, entries: Iterable[Mapping[str, Any]]) -> RecordedSession:
     """Fold what a session store remembers of a session of Claude Code."""
     found = RecordedSession(session_id, engine="claude-agent-sdk", agent="agent")
-    for entry in entries:
-        if entry.get("isSidechain") or entry.get("isMeta") or entry.get("isApiErrorMessage"):
+    counts: dict[str, Json] = {}
+    for number, entry in enumerate(entries):
+        if any(entry.get(name) for name in _NOT_SAID):
             continue
         found.cwd = found.cwd or (str(entry["cwd"]) if entry.get("cwd") else None)
         told: object = entry.get("message")
@@ -113,10 +118,15 @@ def of_transcript(session_id: str, entries: Iterable[Mapping[str, Any]]) -> Reco
         elif entry.get("type") == "assistant":
             _message(found, {"type": "assistant", "message": message})
             usage: object = message.get("usage")
-            counts = cast("Json", usage) if isinstance(usage, dict) else {}
-            found.input_tokens += int(counts.get("input_tokens") or 0)
-            found.output_tokens += int(counts.get("output_tokens") or 0)
+            if isinstance(usage, dict):  # a message is remembered block by block, each time with its whole usage
+                counts[str(message.get("id") or number)] = cast("Json", usage)
+    found.input_tokens = sum(_count(each.get("input_tokens")) for each in counts.values())
+    found.output_tokens = sum(_count(each.get("output_tokens")) for each in counts.values())
     return found
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) else 0
 
 
 def _start(found: RecordedSession, event: CaSessionStarted) -> None:
@@ -162,5 +172,7 @@ def _asked(message: Json) -> UserInput | None:
     if isinstance(content, str):
         return UserInput(content=content)
     blocks = cast("list[Any]", content) if isinstance(content, list) else []
-    own = [cast("Json", each) for each in blocks if isinstance(each, dict) and each.get("type") in {"text", "image"}]  # pyright: ignore[reportUnknownMemberType]
+    told = [cast("Json", each) for each in blocks if isinstance(each, dict)]
+    own = [each for each in told if each.get("type") in {"text", "image"}]
+    own = [each for each in own if not str(each.get("text", "")).startswith(_INTERRUPTED)]
     return UserInput(content=own) if own else None

@@ -187,7 +187,7 @@ def _line(text: str) -> str:
 
 def _name(agent: str) -> str:
     """A name for the task: the agent's, as Python allows it."""
-    name = re.sub(r"\W+", "_", agent.lower(), flags=re.ASCII).strip("_") or "session"
+    name = re.sub(r"\W+", "_", agent.lower(), flags=re.ASCII)[:64].strip("_") or "session"
     return f"task_{name}" if keyword.iskeyword(name) or name[0].isdigit() or name in _TAKEN else name
 
 
@@ -196,7 +196,7 @@ _TAKEN = frozenset({"task", "json", "shlex", "sample", "includes", "f1"})
 
 def _cell(value: object) -> str:
     text = ", ".join(f"{key} {count}" for key, count in value.items()) if isinstance(value, dict) else str(value)  # pyright: ignore[reportUnknownVariableType]
-    return " ".join(text.replace("|", "\\|").split())
+    return "".join(char for char in " ".join(text.replace("|", "\\|").split()) if char.isprintable())
 
 
 def _redaction(changed: int) -> str:
