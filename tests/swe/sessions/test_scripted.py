@@ -91,6 +91,16 @@ def test_a_source_is_copied_into_the_sandbox_and_the_samples_files_win(tmp_path:
     assert sorted(path.name for path in source.iterdir()) == ["a.txt", "agent.yaml", "notes"]
 
 
+def test_a_source_is_not_copied_through_a_link_that_leads_out(tmp_path: Path) -> None:
+    (tmp_path / "agent" / "notes" / "deep").mkdir(parents=True)
+    (tmp_path / "agent" / "notes" / "b.txt").write_text("x")
+    (tmp_path / "outside").mkdir()
+    samples = [Sample(input="hi", target="42", files={"a": "x"}, setup=f"ln -s {tmp_path / 'outside'} notes")]
+    sample = only(evaluate(tmp_path / "logs", scripted([ANSWER], source=tmp_path / "agent"), samples=samples))
+    assert sample.error is None, sample.error
+    assert list((tmp_path / "outside").iterdir()) == []
+
+
 def test_without_a_sandbox_the_agent_has_a_folder_of_its_own(tmp_path: Path) -> None:
     turn = [write("a.txt", "mine"), READ, ANSWER]
     sample = only(evaluate(tmp_path, scripted(turn), sandbox=None))

@@ -123,6 +123,8 @@ def _fill(source: Path, folder: Path) -> None:
         copy_directory(source, beside / "copy")
         for name in _names(beside / "copy"):
             new, there = beside / "copy" / name, folder / name
+            if not there.parent.resolve().is_relative_to(folder.resolve()):
+                continue  # behind a link of the sample's that leads out
             if new.is_dir() and not new.is_symlink():
                 if not there.exists() and not there.is_symlink():
                     there.mkdir()
