@@ -6,12 +6,15 @@ import asyncio
 import json
 
 import anthropic
+import anyio
 import httpx2
 import openai
 import pytest
 from google.genai import errors as gemini_errors
+from inspect_ai.agent import BridgedToolsSpec
 from inspect_ai.approval import Approval, ApprovalPolicy, approver
 from inspect_ai.model import GenerateInput, ModelUsage
+from inspect_ai.tool import Tool, tool
 
 from computeragent.swe.bridge import server
 
@@ -289,6 +292,54 @@ def test_calls_under_way_end_with_the_bridge():
 
     finished(evaluate(body, Model(slow)))
     assert ended == ["cancelled"]
+
+
+def test_nothing_is_asked_any_more_while_the_bridge_closes():
+    started, closing = asyncio.Event(), asyncio.Event()
+
+    @tool
+    def tidy() -> Tool:
+        async def execute() -> str:
+            """Take time to end."""
+            started.set()
+            try:
+                await asyncio.sleep(30)
+            finally:
+                closing.set()
+                with anyio.CancelScope(shield=True):
+                    await asyncio.sleep(0.5)
+            return ""
+
+        return execute
+
+    async def again(bridge):
+        await closing.wait()
+        with pytest.raises(httpx2.TransportError):
+            await post(bridge, PATHS["chat"], {"model": "x", "messages": []})
+
+    async def body(bridge):
+        message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "tidy"}}
+        body.tasks = [asyncio.create_task(post(bridge, "/mcp/tools", message)), asyncio.create_task(again(bridge))]
+        await started.wait()
+
+    model = Model("never")
+    spec = BridgedToolsSpec(name="tools", tools=[tidy()], require_proposal=False)
+    finished(evaluate(body, model, bridge={"bridged_tools": [spec]}))
+    assert model.asked == []
+
+
+def test_tools_that_are_out_of_reach_are_an_error_and_no_ordinary_end():
+    async def never(timeout: float) -> None:
+        with anyio.fail_after(timeout):
+            await anyio.sleep_forever()
+
+    async def body(bridge):
+        bridge.probe = never
+        await bridge.ready(0.01)
+
+    log = evaluate(body)
+    assert log.status == "error"
+    assert "could not be reached from the sandbox within 0.01 s" in log.error.message
 
 
 @wires

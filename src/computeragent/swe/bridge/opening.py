@@ -137,8 +137,8 @@ async def _served(
         yield bridge
     finally:
         with anyio.CancelScope(shield=True):
+            await http.stop()  # first, so that nobody asks once more for what is ended next
             await service.close()
-            await http.stop()
 
 
 def _always(model: Model, _asked: str) -> Model:

@@ -62,9 +62,19 @@ class Bridge:
         return tuple(f"{server}/{tool}" for server, tool in self._offered if (server, tool) not in self._seen)
 
     async def ready(self, timeout: float = 120.0) -> None:
-        """Return once the agent can reach all that is served, within `timeout` seconds. Raises `TimeoutError`."""
-        if self.probe is not None:
+        """Return once the agent can reach all that is served.
+
+        Raises `ModelCallError` where it cannot within `timeout` seconds: a `TimeoutError` that ends a solver is taken
+        for the end of an ordinary sample.
+        """
+        if self.probe is None:
+            return
+        try:
             await self.probe(timeout)
+        except TimeoutError as error:
+            message = f"the bridge and its tools could not be reached from the sandbox within {timeout:g} s"
+            hint = "The sandbox must have bash; look at its load, and at its log."
+            raise ModelCallError(message, hint=hint) from error
 
     def fail(self, error: Exception) -> None:
         """End the sample with this error; the first one counts."""

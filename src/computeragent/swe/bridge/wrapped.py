@@ -138,5 +138,8 @@ async def _lists(sandbox: SandboxEnvironment, port: int, server: str, tool: str)
         f"Content-Length: {len(_LIST)}\r\n\r\n{_LIST}"
     )
     script = f"exec 3<>/dev/tcp/127.0.0.1/{port} && printf %s {shlex.quote(request)} >&3 && timeout 15 cat <&3"
-    done = await sandbox.exec(["bash", "-c", script], timeout=30)
+    try:
+        done = await sandbox.exec(["bash", "-c", script], timeout=30)
+    except TimeoutError:
+        return False
     return done.success and tool in done.stdout
