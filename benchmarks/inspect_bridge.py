@@ -57,7 +57,7 @@ def main() -> None:
         print(f"{name:<44}{statistics.median(times):9.1f}{added}")
     own, theirs = (statistics.median(took[name]) for name in ("our bridge", "Inspect's bridge"))
     print(f"added by ours: {own - floor:.1f} ms (goal {GOAL:.0f}); Inspect's takes {theirs / own:.0f} times as long")
-    print(f"a whole evaluation of 3 calls through Inspect's bridge: {opened:.1f} s")
+    print(f"a whole evaluation of 4 calls through Inspect's bridge: {opened:.1f} s")
 
 
 @tool

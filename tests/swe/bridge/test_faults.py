@@ -187,9 +187,13 @@ def test_the_failure_counts_and_not_what_the_agent_makes_of_it():
     assert "the real reason" in log.error.message
 
 
-def test_a_filter_that_fails_ends_the_sample():
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(ZeroDivisionError("in the filter"), "in the filter"), (TimeoutError("5 s"), "the filter did not end in time: 5")],
+)
+def test_a_filter_that_fails_ends_the_sample(error, told):
     async def check(model, messages, tools, choice, config):
-        raise ZeroDivisionError("in the filter")
+        raise error
 
     async def body(bridge):
         await post(bridge, PATHS["responses"], {"model": "x", "input": "hi"})
@@ -198,7 +202,7 @@ def test_a_filter_that_fails_ends_the_sample():
     model = Model("never")
     log = evaluate(body, model, bridge={"filter": check})
     assert log.status == "error"
-    assert "in the filter" in log.error.message
+    assert told in log.error.message
     assert model.asked == []
 
 

@@ -24,6 +24,7 @@ from inspect_ai.model import (
 from inspect_ai.tool import Tool, ToolChoice, ToolDef, ToolInfo, WebSearchProviders
 
 from computeragent.dialects.model import ModelRequest, ModelResponse
+from computeragent.errors import ModelCallError
 from computeragent.models.serving.fronts import Front
 from computeragent.swe.bridge.approvals import ATTEMPTS, review, too_often
 from computeragent.swe.bridge.conversation import Conversations, Place
@@ -159,6 +160,8 @@ class Generation:
             return await ask(first, list(asked.messages), tool_infos(asked.tools), asked.choice, asked.config)
         except ModelRefusalError:
             raise
+        except TimeoutError as error:
+            raise FatalError(ModelCallError(f"the filter did not end in time: {error}")) from error
         except Exception as error:  # a filter is the evaluation's own: what fails there is no provider's fault
             raise FatalError(error) from error
 
