@@ -22,6 +22,7 @@ from computeragent.swe.agents.places import place_of
 from computeragent.swe.agents.prompts import prompt_of
 from computeragent.swe.agents.working import Session, Work
 from computeragent.swe.bridge import agent_bridge
+from computeragent.telemetry.redaction import SECRETS, Redactor
 
 READY = 120.0
 """Seconds in which the bridge's tool servers must answer."""
@@ -54,10 +55,11 @@ def no_timeout_passes(title: str) -> Generator[None]:
 
 
 def _with_remedy(error: ComputerAgentError) -> ComputerAgentError:
-    # Inspect's log has an exception's text alone.
+    # Inspect's log has an exception's text alone, and what an engine or a program says may have a key in it.
+    error.message = Redactor(detectors=SECRETS).redact_text(error.message)
     if error.hint:
         error.message = f"{error.message}\nhint: {error.hint}"
-        error.args = (error.message,)
+    error.args = (error.message,)
     return error
 
 

@@ -120,7 +120,17 @@ async def start(
     options = ExecRemoteStreamingOptions(
         cwd=cwd, env=dict(env), user=user, input=given or None, stdin_open=stdin, concurrency=False
     )
-    return await inner.exec_remote(list(command), options)
+    try:
+        return await inner.exec_remote(list(command), options)
+    except OSError as error:
+        raise _does_not_start(command, error) from error
+
+
+def _does_not_start(command: Sequence[str], error: OSError) -> CliFailedError:
+    return CliFailedError(
+        f"{command[0]} does not start: {error.strerror or error}",
+        hint="Look whether the program and the folder exist; a prompt may have 128 KB where it is an argument.",
+    )
 
 
 async def run(process: Process, tell: Callable[[str, str], None] = lambda _name, _text: None) -> Ended:
@@ -189,9 +199,7 @@ class LocalProcess:
                 start_new_session=True,
             )
         except OSError as error:
-            raise CliFailedError(
-                f"{command[0]} does not start: {error.strerror}", hint="Look whether the program and the folder exist."
-            ) from error
+            raise _does_not_start(command, error) from error
         started = cls(asyncio.subprocess.Process(pipes, protocol, loop), pipes, mark)
         if given:
             started.give(given, more=stdin)
