@@ -177,7 +177,7 @@ class LocalSession:
         except ComputerAgentError as error:
             self._finish("error", error.message, error.code, error.hint)
         except Exception as error:  # noqa: BLE001 - an engine may raise anything; it becomes the run's end
-            _log.error("engine_failed", session=self.id, engine=self._engine.name, error=repr(error))
+            _log.error("engine_failed", session=self.id, engine=self._engine.name, error=_without_secrets(repr(error)))
             self._finish("error", f"{type(error).__name__}: {error}", EngineError.code)
         else:
             self._finish(reason, message)
@@ -385,3 +385,9 @@ def _ends_turn(raw: Raw) -> bool:
     except msgspec.DecodeError:
         return False
     return head.type == "result" or (head.type == "system" and head.subtype == "session_end")
+
+
+def _without_secrets(text: str) -> str:
+    from computeragent.telemetry.redaction import SECRETS, Redactor  # heavy, and for this alone
+
+    return Redactor(detectors=SECRETS).redact_text(text)

@@ -171,6 +171,15 @@ def test_a_later_agent_of_the_sample_goes_on_with_the_session(tmp_path: Path) ->
     assert texts(sample)[-2:] == [("tool", "first"), ("assistant", "I remember: hi; 42")]
 
 
+def test_a_key_in_what_an_engine_says_of_its_failure_is_in_no_log(tmp_path: Path) -> None:
+    key = "sk-ant-api03-" + "Ab3dEf6h" * 8
+    log = evaluate(tmp_path, scripted([{"raise": f"401: {key} is no key"}]))
+    error = only(log).error
+    assert error is not None
+    assert "is no key" in error.message
+    assert key not in log.model_dump_json()
+
+
 def test_an_agent_that_fails_is_an_error_of_the_sample(tmp_path: Path) -> None:
     log = evaluate(tmp_path, scripted([{"text": "so far"}, {"raise": "the engine broke"}]))
     assert log.status == "error"
