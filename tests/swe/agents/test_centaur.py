@@ -31,7 +31,7 @@ def with_person(of: Agent, typed: Sequence[tuple[str, str]], seen: list[str]) ->
     """A person who logs in with the command that Inspect shows, and types lines after what they wait for."""
 
     async def person() -> None:
-        while not (await sandbox().exec(["test", "-e", "/opt/human_agent/task.py"])).success:
+        while not (await sandbox().exec(["python3", "/opt/human_agent/task.py", "status"])).success:
             await asyncio.sleep(0.1)
         command = (await sandbox().connection()).command
         ours, theirs = pty.openpty()
@@ -44,7 +44,7 @@ def with_person(of: Agent, typed: Sequence[tuple[str, str]], seen: list[str]) ->
             for prompt, line in typed:
                 await until(ours, prompt, seen)
                 os.write(ours, line.encode() + b"\n")
-            await asyncio.sleep(30)
+            await asyncio.sleep(3600)
         finally:
             terminal.kill()
             terminal.wait()
@@ -54,6 +54,8 @@ def with_person(of: Agent, typed: Sequence[tuple[str, str]], seen: list[str]) ->
         at_work = asyncio.create_task(person())
         try:
             return await asyncio.wait_for(of(state), 100)
+        except TimeoutError as error:  # which Inspect would take for its own
+            raise AssertionError(f"the person did not submit: {''.join(seen)}") from error
         finally:
             at_work.cancel()
             await asyncio.gather(at_work, return_exceptions=True)
