@@ -58,9 +58,11 @@ def write(session, move, number):
     update(session, "tool_call", **{**call, "rawInput": {}})
     update(session, "tool_call_update", toolCallId=call["toolCallId"], rawInput=call["rawInput"])
     outcome = {"outcome": "selected", "optionId": "allow_once"} if move.get("unasked") else ask(session, call)
+    if move.get("twice"):
+        outcome = ask(session, call)
     if outcome["outcome"] == "cancelled":
         raise InterruptedError
-    if not outcome["optionId"].startswith("allow"):
+    if not outcome["optionId"].startswith("allow") and not move.get("anyhow"):
         update(session, "tool_call_update", toolCallId=call["toolCallId"], status="failed")
         return
     Path(cwd[0], path).write_text(content)
@@ -91,6 +93,12 @@ def make(session, move, number):
             sys.stdout.flush()
     elif "child" in move:
         subprocess.Popen(["sleep", "600"], start_new_session=True)
+    elif "stranger" in move:
+        subprocess.Popen(
+            ["sleep", str(move["stranger"])], start_new_session=True, env={}, stdin=0, stdout=subprocess.DEVNULL
+        )
+    elif "call" in move:
+        update(session, **{"what": "tool_call_update", **move["call"]})
     elif "die" in move:
         sys.stderr.write(move["die"])
         sys.stderr.flush()
@@ -113,6 +121,9 @@ def turn(number, params):
                 raise InterruptedError
             if "refuse" in move:
                 send({"id": number, "error": {"code": -32603, "message": move["refuse"]}})
+                return
+            if "answer" in move:
+                send({"id": number, **move["answer"]})
                 return
             make(session, move, place)
         reason = "end_turn"

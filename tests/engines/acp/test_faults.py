@@ -186,3 +186,60 @@ async def test_without_a_key_the_variable_is_named(
     )
     assert end.error_code == "ENGINE_UNAVAILABLE"
     assert "ANTHROPIC_API_KEY" in str(end.error_message)
+
+
+async def test_children_that_have_the_pipes_open_end_with_a_run_that_is_cancelled(tmp_path: Path, probe: Probe) -> None:
+    plan = write_plan(tmp_path, [{"child": 1}, {"say": "It runs."}, {"deaf": 600}])
+    async with session_of(tmp_path, plan) as session:
+        await session.send(UserInput(content="go on"))
+        await probe.until(session, "sdk_message")
+        while len(living(plan)) < 2:
+            await asyncio.sleep(0.01)
+        await session.cancel()
+    assert living(plan) == set()
+
+
+async def test_an_end_is_noticed_though_a_child_has_the_pipes_open(tmp_path: Path, probe: Probe) -> None:
+    plan = write_plan(tmp_path, [{"child": 1}, {"die": "gone"}])
+    async with session_of(tmp_path, plan) as session:
+        end = (await probe.turn(session, "go on"))[-1]
+    assert isinstance(end, CaSessionEnded)
+    assert "exited with status 3" in str(end.error_message)
+    assert living(plan) == set()
+
+
+async def test_a_stranger_with_its_stderr_does_not_hold_the_run_up(tmp_path: Path, probe: Probe) -> None:
+    plan = write_plan(tmp_path, [{"stranger": 3}, {"say": "It runs."}])
+    async with session_of(tmp_path, plan) as session:
+        await probe.turn(session, "go on")
+    assert session.ended is not None
+    assert session.ended.reason == "complete"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"error": "overloaded"},
+        {"error": {"message": ["overloaded"]}},
+        {"error": {"message": "overloaded"}, "result": None},
+        {"result": {"stopReason": ["?"]}},
+        {"result": "overloaded"},
+    ],
+)
+async def test_an_answer_of_another_shape_fails_its_turn_alone(
+    tmp_path: Path, probe: Probe, answer: dict[str, Any]
+) -> None:
+    plan = write_plan(tmp_path, [{"answer": answer}], [{"say": "Better now."}])
+    async with session_of(tmp_path, plan) as session:
+        first = (await probe.turn(session, "go on"))[-1]
+        second = (await probe.turn(session, "go on"))[-1]
+    assert isinstance(first, SdkMessage)
+    assert isinstance(second, SdkMessage)
+    assert (first.payload["is_error"], second.payload["result"]) == (True, "Better now.")
+
+
+async def test_a_refusal_is_quoted_without_secrets(tmp_path: Path, probe: Probe) -> None:
+    refusal = {"session/new": {"code": -32603, "message": f"the key {KEY} is of no use"}}
+    end = await ended(probe, tmp_path, write_plan(tmp_path, faults={"refuse": refusal}))
+    assert "the key *** is of no use" in str(end.error_message)
+    assert KEY not in str(end)

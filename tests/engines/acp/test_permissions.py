@@ -70,6 +70,44 @@ async def test_under_a_policy_a_call_that_was_not_asked_ends_the_run(
     assert "ran Edit without asking" in str(end.error_message)
 
 
+async def test_under_a_policy_a_call_that_ran_though_it_was_denied_ends_the_run(
+    tmp_path: Path, probe: Probe, bin_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def denying(_: PermissionRequest) -> PolicyVerdict:
+        return PolicyVerdict("deny", reason="not today")
+
+    as_row(monkeypatch, bin_folder)
+    plan = write_plan(tmp_path, [{"write": ["a.txt", "one"], "anyhow": True}, {"wait": 30}])
+    async with session_of(tmp_path, plan, options={"cli": "stand_in"}, policy=denying) as session:
+        end = (await probe.turn(session, "go on"))[-1]
+    assert isinstance(end, CaSessionEnded)
+    assert "ran Edit without being allowed to" in str(end.error_message)
+
+
+async def test_under_a_policy_what_is_told_late_of_a_call_that_was_judged_is_no_breach(
+    tmp_path: Path, probe: Probe, bin_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_row(monkeypatch, bin_folder)
+    late = {"call": {"toolCallId": "call-1-0", "status": "completed"}}
+    plan = write_plan(tmp_path, WRITE, [late, {"say": "Next."}])
+    async with session_of(tmp_path, plan, options={"cli": "stand_in"}, policy=allowing) as session:
+        await probe.turn(session, "go on")
+        last = (await probe.turn(session, "go on"))[-1]
+    assert isinstance(last, SdkMessage)
+    assert last.payload["result"] == "Next."
+
+
+async def test_a_call_that_is_asked_for_again_and_allowed_is_told_as_it_ended(tmp_path: Path, probe: Probe) -> None:
+    answers = iter(["deny", "allow"])
+    plan = write_plan(tmp_path, [{"write": ["a.txt", "one"], "twice": True}])
+
+    async with session_of(tmp_path, plan) as session:
+        events = await probe.turn(session, "go on", answer=lambda _: PermissionDecision(decision=next(answers)))
+    told = str([event.payload for event in events if isinstance(event, SdkMessage)])
+    assert (tmp_path / "a.txt").exists()
+    assert "wrote a.txt" in told
+
+
 async def test_under_a_policy_a_command_of_unknown_manners_is_not_run(tmp_path: Path, probe: Probe) -> None:
     async with session_of(tmp_path, write_plan(tmp_path, WRITE), policy=allowing) as session:
         end = await probe.until(session, "ca_session_ended")

@@ -74,6 +74,13 @@ async def test_a_plan_and_what_nobody_knows_are_relayed(tmp_path: Path, probe: P
 
 async def test_noise_on_stdout_is_no_message(tmp_path: Path, probe: Probe) -> None:
     noise = ["a log line that does not belong here", "[1, 2]", "{broken", '{"jsonrpc": "2.0"}', "\\ud800", ""]
+    noise += ['{"id":[1],"result":{}}', '{"id":{},"error":"x"}', '{"method":[1],"id":1}', '{"method":"x","id":[]}']
+    odd = [["x"], {"a": 1}, None, 7]
+    noise += [json.dumps({"method": "session/update", "params": {"update": {"sessionUpdate": each}}}) for each in odd]
+    noise += [
+        json.dumps({"method": "session/update", "params": {"update": {"sessionUpdate": "tool_call", "status": each}}})
+        for each in odd
+    ]
     noise += ['{"jsonrpc":"2.0","id":99,"result":{}}', '{"method":"session/update","params":[]}', "[" * 50_000]
     plan = write_plan(tmp_path, [*({"noise": each} for each in noise), {"say": "Still here."}])
     async with session_of(tmp_path, plan) as session:
@@ -123,6 +130,13 @@ async def test_a_turn_that_the_agent_refuses_fails_and_the_session_goes_on(tmp_p
         second = payloads(await turn(probe, session))[-1]
     assert (first["is_error"], first["result"]) == (True, "the model is overloaded")
     assert (second["is_error"], second["result"]) == (False, "Better now.")
+
+
+async def test_a_system_prompt_that_was_refused_is_sent_again(tmp_path: Path, probe: Probe) -> None:
+    plan = write_plan(tmp_path, [{"refuse": "the model is overloaded"}])
+    async with session_of(tmp_path, plan, options={"system_prompt": "Mind the gap."}) as session:
+        await turn(probe, session, "hello")
+        assert payloads(await turn(probe, session, "hello"))[-1]["result"] == "You said: Mind the gap.\nhello"
 
 
 async def test_an_image_that_the_agent_cannot_see_fails_its_turn_alone(tmp_path: Path, probe: Probe) -> None:

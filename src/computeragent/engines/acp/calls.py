@@ -23,13 +23,14 @@ DONE = frozenset({"completed", "failed"})
 
 @dataclass
 class Call:
-    """One call. `fields` is what was told last of each thing; `asked` and `announced` say what we did about it."""
+    """One call. `fields` is what was told last of each thing; the rest says what we did about it."""
 
     call_id: str
     first_title: str = ""
     own_name: str = ""
     fields: Json = field(default_factory=dict[str, Any])
     asked: bool = False
+    allowed: bool = False
     refused: str | None = None
     announced: bool = False
     finished: bool = False
@@ -72,6 +73,12 @@ class Call:
         return "" if raw is None else str(raw)
 
     @property
+    def done(self) -> bool:
+        """Whether the agent says that it has ended."""
+        status: Any = self.fields.get("status")
+        return isinstance(status, str) and status in DONE
+
+    @property
     def failed(self) -> bool:
         """Whether the agent says that it failed."""
         return self.fields.get("status") == "failed"
@@ -83,7 +90,7 @@ class Call:
         self.own_name = str(own) if own else self.own_name
         told = {key: value for key, value in update.items() if value is not None and key not in {"_meta", "name"}}
         for key in ("content", "locations"):
-            if key in told and not told[key] and self.fields.get("status") not in DONE:
+            if key in told and not told[key] and not self.done:
                 del told[key]  # an empty list says nothing new
         self.fields |= told
 
@@ -92,10 +99,11 @@ class Call:
 
 
 class Calls:
-    """The calls of one run, by id. Finished ones of earlier turns are forgotten."""
+    """The calls of a turn, by id. Of those of earlier turns it is known whether they were allowed."""
 
     def __init__(self) -> None:
         self._calls: dict[str, Call] = {}
+        self._past: dict[str, bool] = {}
 
     def learn(self, update: Json) -> Call:
         """The call that an update or a question is about, with what that says."""
@@ -108,8 +116,16 @@ class Calls:
         """Those that were announced, and of which nobody heard the end."""
         return [call for call in self._calls.values() if call.announced and not call.finished]
 
+    def late(self, update: Json) -> bool:
+        """Whether an update is about a call of an earlier turn, whose end was told with that, and tells no misdeed."""
+        call_id = str(update.get("toolCallId") or "")
+        if call_id in self._calls or call_id not in self._past:
+            return False
+        return self._past[call_id] or update.get("status") != "completed"
+
     def forget(self) -> None:
         """A turn has ended."""
+        self._past |= {call.call_id: call.allowed for call in self._calls.values() if call.asked or call.finished}
         self._calls.clear()
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from computeragent.errors import EngineError, EngineUnavailableError
 from computeragent.logs import Logger
+from computeragent.wire.encoding import clean_json
 
 if TYPE_CHECKING:
     from acp import RequestPermissionResponse
@@ -108,10 +109,23 @@ class LineTransport:
 
 def _parsed(line: bytes) -> Json | None:
     try:
-        message: Any = json.loads(line)
+        message: Any = json.loads(clean_json(line))
     except (ValueError, RecursionError):
         return None
-    return cast("Json", message) if isinstance(message, dict) else None
+    return _sound(cast("Json", message)) if isinstance(message, dict) else None
+
+
+def _sound(message: Json) -> Json | None:
+    """A message in the shape that the SDK takes for granted; None for what is none. Without it, it would go deaf."""
+    method, number, error = message.get("method"), message.get("id"), message.get("error")
+    if "method" in message:
+        return message if isinstance(method, str) and isinstance(number, (int, str, type(None))) else None
+    if not isinstance(number, (int, str)):
+        return None
+    if error is None:
+        return message
+    said = cast("Json", error) if isinstance(error, dict) else {"message": str(error)}
+    return {"id": number, "error": {**said, "message": str(said.get("message", "Error"))}}
 
 
 class AcpClient:

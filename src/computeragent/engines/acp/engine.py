@@ -150,7 +150,7 @@ class _Run:
             try:
                 loaded = await self._during(loading, "session/load", limit)
             except RequestError as error:
-                _log.info("session_not_loaded", session=self._ctx.session_id, reason=told(error))
+                _log.info("session_not_loaded", session=self._ctx.session_id, reason=self._launch.redacted(told(error)))
             else:
                 self._session_id = known
                 if self._launch.preface:
@@ -208,6 +208,11 @@ class _Run:
 
     async def _turn(self, message: UserInput) -> None:
         began = time.monotonic()
+        if self._teller.breach is not None:  # after the last turn's end
+            raise breach_error(self._teller.breach)
+        if self._over_budget:
+            await self._broke(began)
+            return
         self._turns += 1
         self._stopping = False
         self._stop.clear()
@@ -217,16 +222,16 @@ class _Run:
         except ValidationError as error:
             await self._result("error_during_execution", error.message, began, failed=True)
             return
-        self._preface = ""
         answer, problem = await self._prompt(blocks)
+        if answer is not None:
+            self._preface = ""
         await self._teller.end_turn()
         if self._teller.breach is not None:
             raise breach_error(self._teller.breach)
         await self._usage(answer)
         await self._memory.remember(text_of(message), self._teller.text)
         if self._over_budget:
-            await self._result("error_max_budget_usd", self._teller.text, began, failed=True, ends_turn=False)
-            await self._tell(EngineEvent("session_ended", reason="budget_exceeded"))
+            await self._broke(began)
             return
         if answer is None:
             await self._result("error_during_execution", problem, began, failed=True)
@@ -236,6 +241,10 @@ class _Run:
         if answer.stop_reason == "refusal":
             text = text or "the agent refused to go on"
         await self._result(subtype, text, began, failed=subtype != "success", stop_reason=answer.stop_reason)
+
+    async def _broke(self, began: float) -> None:
+        await self._result("error_max_budget_usd", self._teller.text, began, failed=True, ends_turn=False)
+        await self._tell(EngineEvent("session_ended", reason="budget_exceeded"))
 
     async def _prompt(self, blocks: list[Any]) -> tuple[PromptResponse | None, str]:
         """Have the agent answer. The answer; or None, and why there is none: it refused, or was cut off."""
@@ -248,21 +257,24 @@ class _Run:
         waits = [asyncio.ensure_future(signal.wait()) for signal in signals]
         try:
             await asyncio.wait({prompt, self._exited, *waits}, return_when=asyncio.FIRST_COMPLETED)
-            final = self._ctx.cancel_event.is_set() or self._stop.is_set()
             while not prompt.done() and not self._exited.done():
                 self._stopping = True
-                with suppress(ConnectionError):
-                    await self._connection.cancel(self._session_id)
-                await asyncio.wait(
-                    {prompt, self._exited, waits[1]}, timeout=_AGAIN, return_when=asyncio.FIRST_COMPLETED
-                )
-                if not prompt.done() and (final or self._ctx.cancel_event.is_set()):
+                final = self._ctx.cancel_event.is_set() or self._stop.is_set()
+                with suppress(ConnectionError, TimeoutError):  # an agent that reads nothing is not waited for
+                    await asyncio.wait_for(self._connection.cancel(self._session_id), _AGAIN)
+                ends = waits[1:] if not final else []
+                await asyncio.wait({prompt, self._exited, *ends}, timeout=_AGAIN, return_when=asyncio.FIRST_COMPLETED)
+                if final and not prompt.done():
                     return None, "the run was ended"
             if not prompt.done():
                 await asyncio.wait({prompt}, timeout=_SETTLE)
+            if not prompt.done():
+                raise ConnectionError("it has ended, and somebody that it started has its output open")
             return await prompt, ""
         except RequestError as error:
             return None, self._launch.redacted(told(error))
+        except ValueError:  # the SDK's, of an answer that has another shape
+            return None, "the agent answers the prompt with what the protocol does not know"
         except (ConnectionError, asyncio.CancelledError):
             if (current := asyncio.current_task()) is not None and current.cancelling():
                 raise
@@ -336,15 +348,19 @@ class _Run:
         """Ask the permission chain. What the protocol cannot say, a changed input, is refused."""
         call = self._teller.calls.learn(tool_call.model_dump(mode="json", by_alias=True, exclude_none=True))
         await self._teller.asked(call)
+        if self._withdrawn:
+            return withdrawn()
         await self._told.join()  # whoever decides has read what came before
         asked = call.input
         request = PermissionRequest(call.call_id or new_id("call"), call.name, asked)
         decision = await self._ctx.on_permission_request(request)
-        if self._stopping or self._ctx.cancel_event.is_set() or self._ctx.interrupt_event.is_set():
+        call.allowed = False
+        if self._withdrawn:
             return withdrawn()
         allowed = decision.decision == "allow" or (decision.decision == "modify" and decision.input == asked)
         answer = choose(options, "allow_once") if allowed else None
         if answer is not None:
+            call.allowed, call.refused = True, None
             return answer
         call.refused = decision.reason or "denied"
         if decision.decision == "modify":
@@ -353,14 +369,18 @@ class _Run:
             call.refused = "the agent offers no way to allow this call alone: denied"
         return refuse(options)
 
+    @property
+    def _withdrawn(self) -> bool:
+        """Whether nothing more is to be done in this turn."""
+        return self._stopping or self._ctx.cancel_event.is_set() or self._ctx.interrupt_event.is_set()
+
     # ── Failures ──
 
     async def _explained(self, error: EngineError) -> EngineError:
-        """An error with what the agent said last on stderr."""
+        """An error with what the agent said last on stderr, without secrets: it may have quoted some of them."""
         said = await self._process.last_words()
-        if said:
-            error.message = f"{error.message}. It said:\n{said}"
-            error.args = (error.message,)
+        error.message = self._launch.redacted(error.message) + (f". It said:\n{said}" if said else "")
+        error.args = (error.message,)
         return error
 
     async def _gone(self, what: str, kind: type[EngineError]) -> EngineError:

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
-from computeragent.engines.acp.calls import DONE, Call, Calls
+from computeragent.engines.acp.calls import Call, Calls
 from computeragent.errors import EngineError
 from computeragent.protocol_types import EngineEvent
 
@@ -39,9 +39,13 @@ class Teller:
 
     async def update(self, update: Json) -> None:
         """One update of the agent's."""
-        kind = update.get("sessionUpdate")
+        kind: Any = update.get("sessionUpdate")
+        if not isinstance(kind, str):
+            return
         if kind in {"agent_message_chunk", "agent_thought_chunk"}:
             await self._chunk("text" if kind == "agent_message_chunk" else "thinking", update)
+        elif kind == "tool_call_update" and self.calls.late(update):
+            return
         elif kind in {"tool_call", "tool_call_update"}:
             await self._call(self.calls.learn(update))
         elif kind == "usage_update":
@@ -99,11 +103,13 @@ class Teller:
     # ── Calls ──
 
     async def _call(self, call: Call) -> None:
-        status = call.fields.get("status")
-        if status in DONE:
+        if call.done:
             await self._announce(call)
-            if self._strict and not call.asked and self.breach is None:
-                self.breach = f"the agent ran {call.name} without asking"
+            if self._strict and self.breach is None:
+                if not call.asked:
+                    self.breach = f"the agent ran {call.name} without asking"
+                elif not (call.allowed or call.failed):
+                    self.breach = f"the agent ran {call.name} without being allowed to"
             await self._result(call, call.refused or call.output, failed=call.failed or call.refused is not None)
 
     async def _announce(self, call: Call) -> None:
