@@ -94,9 +94,9 @@ def make(session, move, number):
     elif "child" in move:
         subprocess.Popen(["sleep", "600"], start_new_session=True)
     elif "stranger" in move:
-        subprocess.Popen(
-            ["sleep", str(move["stranger"])], start_new_session=True, env={}, stdin=0, stdout=subprocess.DEVNULL
-        )
+        program = ["/bin/sleep", "60"]
+        stranger = subprocess.Popen(program, start_new_session=True, env={}, stdin=0, stdout=subprocess.DEVNULL)
+        (home / "stranger").write_text(str(stranger.pid))
     elif "call" in move:
         update(session, **{"what": "tool_call_update", **move["call"]})
     elif "die" in move:

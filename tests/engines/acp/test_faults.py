@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -209,9 +211,10 @@ async def test_an_end_is_noticed_though_a_child_has_the_pipes_open(tmp_path: Pat
 
 
 async def test_a_stranger_with_its_stderr_does_not_hold_the_run_up(tmp_path: Path, probe: Probe) -> None:
-    plan = write_plan(tmp_path, [{"stranger": 3}, {"say": "It runs."}])
+    plan = write_plan(tmp_path, [{"stranger": 1}, {"say": "It runs."}])
     async with session_of(tmp_path, plan) as session:
         await probe.turn(session, "go on")
+    os.kill(int((tmp_path / "stranger").read_text()), signal.SIGKILL)  # which fails where it was waited for
     assert session.ended is not None
     assert session.ended.reason == "complete"
 

@@ -16,6 +16,7 @@ from inspect_ai.util import LimitExceededError, sandbox
 
 from computeragent.clis import McpServer
 from computeragent.errors import CliFailedError, ValidationError
+from computeragent.processes import marks
 from computeragent.swe import (
     ACPAgent,
     acp_connection,
@@ -24,7 +25,7 @@ from computeragent.swe import (
     interactive_codex_cli,
     interactive_opencode,
 )
-from computeragent.swe.agents.launching import start
+from computeragent.swe.agents.launching import LocalProcess, start
 from computeragent.swe.interactive import Program
 from engines.acp.agents import STAND_IN
 from swe.agents.scenes import only, say, secret_word
@@ -124,6 +125,77 @@ def test_an_interrupt_ends_a_turn_and_the_session_goes_on(tmp_path: Path):
 
     assert lead_it(lead, tmp_path, [{"wait": 60}], [{"say": "Next."}]).error is None
     assert stops == ["cancelled", "end_turn"]
+
+
+def test_a_prompt_that_nobody_waits_for_any_more_is_ended(tmp_path: Path):
+    async def lead(agent: ACPAgent, _state: AgentState) -> None:
+        await agent.ready.wait()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(agent.prompt("go on"), 0.3)
+        assert (await agent.prompt("and now?")).stop_reason == "end_turn"
+
+    sample = lead_it(lead, tmp_path, [{"wait": 1.5}, {"write": ["a.txt", "one"]}], [{"wait": 0.1}, {"deaf": 2}])
+    assert sample.error is None, sample.error
+    assert "a.txt" not in sample.scores["files"].metadata["files"]
+
+
+def test_an_answer_of_another_shape_is_an_error_and_the_session_goes_on(tmp_path: Path):
+    async def lead(agent: ACPAgent, _state: AgentState) -> None:
+        for said in ("overloaded", "protocol does not know"):
+            with pytest.raises(CliFailedError, match=said):
+                await agent.prompt("go on")
+        assert (await agent.prompt("and now?")).stop_reason == "end_turn"
+
+    odd = [{"answer": {"error": "overloaded"}}], [{"answer": {"result": "x"}}]
+    assert lead_it(lead, tmp_path, *odd, [{"say": "Better."}]).error is None
+
+
+def test_secrets_stay_out_of_errors_where_they_are_cut_or_refused_with(tmp_path: Path):
+    env = {"env": {"OPENAI_API_KEY": SECRET}}
+
+    async def lead(agent: ACPAgent, _state: AgentState) -> None:
+        await agent.prompt("go on")
+
+    cut = [{"die": SECRET + "x" * (8_000 - len(SECRET) // 2)}]
+    said = failure(lead_it(lead, tmp_path, cut, params=env))
+    assert SECRET[-len(SECRET) // 2 :] not in said
+    refusal = {"refuse": {"session/new": {"code": -32603, "message": f"the key {SECRET} is of no use"}}}
+    said = failure(lead_it(nothing, tmp_path, params=env, faults=refusal))
+    assert "is of no use" in said
+    assert SECRET not in said
+
+
+def test_a_connection_that_is_cancelled_again_and_again_ends_its_program_all_the_same(tmp_path: Path):
+    from acp import text_block
+
+    plan = tmp_path / "plan"
+    plan.write_text('{"turns": [[{"child": 1}]]}')
+
+    def living() -> set[int]:
+        return {pid for pid, followed in marks("PLAN").items() if followed == str(plan)}
+
+    async def connected(ready: asyncio.Event) -> None:
+        command = [sys.executable, "-I", "-S", str(STAND_IN)]
+        env = {"HOME": str(tmp_path), "PLAN": str(plan)}
+        async with acp_connection(await LocalProcess.start(command, cwd=str(tmp_path), env=env, stdin=True)) as opened:
+            connection = opened[0]
+            await connection.initialize(1)
+            session = await connection.new_session(str(tmp_path), mcp_servers=[])
+            await connection.prompt(session.session_id, [text_block("go on")])
+            ready.set()
+            await asyncio.Event().wait()
+
+    async def cancel_it() -> set[int]:
+        ready = asyncio.Event()
+        task = asyncio.create_task(connected(ready))
+        await ready.wait()
+        assert len(living()) == 2
+        while not task.done():
+            task.cancel()
+            await asyncio.sleep(0)
+        return living()
+
+    assert asyncio.run(cancel_it()) == set()
 
 
 def test_its_calls_are_allowed_and_its_mode_is_set_where_it_is_offered(tmp_path: Path):

@@ -50,11 +50,18 @@ class LineTransport:
         self._scanned = 0
         self._skipping = False
         self._writing = asyncio.Lock()
+        self._unsent: set[asyncio.Future[None]] = set()
         self.skipped = 0
 
     async def send(self, message: Json) -> None:
-        """Write one message. Raises `ConnectionError` when the agent is gone."""
+        """Write one message, whole, whoever is cancelled. Raises `ConnectionError` when the agent is gone."""
         data = json.dumps(message, separators=(",", ":")).encode() + b"\n"
+        sending = asyncio.ensure_future(self._send(data))
+        self._unsent.add(sending)
+        sending.add_done_callback(self._sent)
+        await asyncio.shield(sending)
+
+    async def _send(self, data: bytes) -> None:
         async with self._writing:
             try:
                 await self._write(data)
@@ -74,7 +81,14 @@ class LineTransport:
         return None
 
     async def close(self) -> None:
-        """Nothing to close: whoever gave the bytes owns them."""
+        """Give up what is not written yet; whoever gave the bytes owns them."""
+        for sending in self._unsent:
+            sending.cancel()
+
+    def _sent(self, sending: asyncio.Future[None]) -> None:
+        self._unsent.discard(sending)
+        if not sending.cancelled():
+            sending.exception()  # seen, also where nobody waits any more
 
     async def _update(self, message: Json) -> None:
         params: Any = message.get("params")

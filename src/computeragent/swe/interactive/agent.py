@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _AGAIN = 1.0
+_SETTLE = 5.0
 START = 120.0
 """Seconds that a program may take for each step until its session is open."""
 
@@ -127,6 +129,7 @@ class ACPAgent(Agent):
         self._session_id = ""
         self._bridge: Bridge | None = None
         self._asking: asyncio.Future[PromptResponse] | None = None
+        self._stopping: asyncio.Future[None] | None = None
 
     async def _start_agent(self, bridge: Bridge, place: Place, system: str) -> Program:
         """What to start where (`place`), for a bridge that is open; `system` is to be added to its system prompt."""
@@ -153,6 +156,8 @@ class ACPAgent(Agent):
     async def prompt(self, prompt: str | list[Any]) -> PromptResponse:
         """Wait until it is ready, send a prompt (a text, or blocks of the protocol) and wait for the turn's end.
 
+        Cancelled, it has the agent end the turn, and does not wait for that.
+
         Raises what ends the agent meanwhile (a limit of the sample, the program's end), and `CliFailedError` for a
         prompt that it refuses and for bridged tools that never reached the model.
         """
@@ -168,8 +173,15 @@ class ACPAgent(Agent):
                 raise self._reason()
             response = asking.result()
         except ConnectionError:
-            await over
-            raise self._reason() from None
+            raise await self._lost() from None
+        except asyncio.CancelledError:
+            if not asking.done() and self._connection is not None:
+                self._stopping = asyncio.ensure_future(self._stop(self._connection))
+            raise
+        except ValueError as error:  # the SDK's, of an answer that has another shape
+            raise CliFailedError(
+                f"{self.title} answers the prompt with what the protocol does not know", hint="The session goes on."
+            ) from error
         except RequestError as error:
             raise CliFailedError(
                 f"{self.title} refuses the prompt: {self._redacted(told(error))}", hint="The session goes on."
@@ -183,11 +195,29 @@ class ACPAgent(Agent):
     async def interrupt(self) -> None:
         """End the turn of `prompt`, which returns with the stop reason ``cancelled``; the session goes on."""
         asking = self._asking
-        await self.conn.cancel(self.session_id)
-        while asking is not None and not asking.done():
-            await asyncio.wait({asking}, timeout=_AGAIN)
-            if not asking.done():
-                await self.conn.cancel(self.session_id)  # one that came before the prompt was lost
+        try:
+            await self.conn.cancel(self.session_id)
+            while asking is not None and not asking.done():
+                await asyncio.wait({asking}, timeout=_AGAIN)
+                if not asking.done():
+                    await self.conn.cancel(self.session_id)  # one that came before the prompt was lost
+        except ConnectionError:
+            raise await self._lost() from None
+
+    async def _stop(self, connection: ClientSideConnection) -> None:
+        """Nobody waits for the turn any more."""
+        with suppress(ConnectionError):
+            await connection.cancel(self.session_id)
+
+    async def _lost(self) -> BaseException:
+        """Why nothing can be sent: mostly because it has ended, which is known in a moment."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._over.wait(), _SETTLE)
+        if self._over.is_set():
+            return self._reason()
+        return CliFailedError(
+            f"{self.title} runs, but has closed its end of the connection", hint="Cancel it, and call it again."
+        )
 
     # ── The run ──
 
@@ -252,7 +282,7 @@ class ACPAgent(Agent):
             finally:
                 self._connection = None
             raise CliFailedError(
-                f"{self.title} ended by itself: {self._redacted(info.describe())}",
+                f"{self.title} ended by itself: {info.describe(self._redacted)}",
                 hint="Look at its stderr, at env and at the memory of the sandbox.",
             )
 
@@ -293,8 +323,8 @@ class ACPAgent(Agent):
         except ComputerAgentError as error:
             problem, hint = error.message, error.hint or ""
         except (RequestError, ValueError) as error:  # a refusal, or an answer of another shape
-            problem, hint = f"refused {what}: {told(error)}", "Look at its stderr."
-        raise CliFailedError(f"{self.title} is not ready: it {problem}: {self._redacted(info.describe())}", hint=hint)
+            problem, hint = f"refused {what}: {self._redacted(told(error))}", "Look at its stderr."
+        raise CliFailedError(f"{self.title} is not ready: it {problem}: {info.describe(self._redacted)}", hint=hint)
 
     # ── Faults ──
 

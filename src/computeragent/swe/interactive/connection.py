@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -24,14 +24,17 @@ if TYPE_CHECKING:
     from acp.schema import HttpMcpServer, PermissionOption, ToolCallUpdate
 
 KEPT = 8_000
-"""Characters of stderr that are kept, from its end."""
+"""Characters of stderr that an error may carry, from its end."""
 
 _AHEAD = 256  # pieces of output that wait to be read
 
 
 @dataclass(kw_only=True)
 class ErrorInfo:
-    """What is known of the program: the end of its stderr, and its exit status once it has ended by itself."""
+    """What is known of the program: the end of its stderr, and its exit status once it has ended by itself.
+
+    `stderr` is up to twice as long as what `describe` tells: a secret that is cut could not be taken out any more.
+    """
 
     stderr: str = ""
     exit_code: int | None = None
@@ -41,13 +44,13 @@ class ErrorInfo:
         """Whether it has ended by itself."""
         return self.exit_code is not None
 
-    def describe(self) -> str:
-        """How it ended and what it said, for an error."""
+    def describe(self, redacted: Callable[[str], str] = str) -> str:
+        """How it ended and what it said, for an error; `redacted` takes secrets out of a text."""
         if self.exit_code is None:
             how = "it has not ended"
         else:
             how = f"status {self.exit_code}" if self.exit_code >= 0 else f"signal {-self.exit_code}"
-        said = self.stderr.strip()
+        said = redacted(self.stderr).strip()[-KEPT:]
         return f"{how}; it said on stderr:\n{said}" if said else f"{how}; it said nothing on stderr"
 
 
@@ -90,10 +93,29 @@ async def acp_connection(
         yield connection, feeder, info
     finally:
         with anyio.CancelScope(shield=True):
-            await connection.close()
-            await proc.kill()
-            feeder.cancel()
-            await asyncio.gather(feeder, return_exceptions=True)
+            await _whole(_end(connection, proc, feeder))
+
+
+async def _end(connection: ClientSideConnection, proc: Process, feeder: asyncio.Task[None]) -> None:
+    try:
+        await connection.close()
+    finally:
+        await proc.kill()
+        feeder.cancel()
+        await asyncio.gather(feeder, return_exceptions=True)
+
+
+async def _whole(work: Coroutine[None, None, None]) -> None:
+    """Do it whole. A task that is cancelled once more meanwhile, which no shield holds off, hears of it afterwards."""
+    task, late = asyncio.ensure_future(work), None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            late = error
+    task.result()
+    if late is not None:
+        raise late
 
 
 async def _feed(proc: Process, pieces: asyncio.Queue[bytes], info: ErrorInfo) -> None:
@@ -101,7 +123,7 @@ async def _feed(proc: Process, pieces: asyncio.Queue[bytes], info: ErrorInfo) ->
         if isinstance(event, ExecStdout):
             await pieces.put(event.data.encode())
         elif isinstance(event, ExecStderr):
-            info.stderr = (info.stderr + event.data)[-KEPT:]
+            info.stderr = (info.stderr + event.data)[-2 * KEPT :]
         elif isinstance(event, ExecCompleted):
             info.exit_code = event.exit_code
 
