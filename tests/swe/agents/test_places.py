@@ -9,8 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from inspect_ai.util import sandboxenv
+from inspect_ai.util._sandbox.local import LocalSandboxEnvironment
 
 from computeragent.settings import home
+from computeragent.swe.agents import installing
 
 from .conftest import need
 from .scenes import CLIS, WITH_TOOLS, Scene, agent_of, call, done, only, play, sample, say, secret_word, shell
@@ -82,6 +85,30 @@ def test_another_user_runs_it_in_a_namespace(tmp_path: Path):
     error = only(play(Scene([]), agent_of("claude_code", user="nobody"), tmp_path, place="bwrap")).error
     assert error is not None
     assert "nobody" in error.message
+
+
+@sandboxenv(name="of-others")
+class OfOthers(LocalSandboxEnvironment):
+    """A sandbox that does not see the cache of programs, as far as anybody knows."""
+
+    @classmethod
+    async def sample_init(cls, task_name, config, metadata):
+        return {"default": cls()}
+
+
+@pytest.mark.soak  # Inspect's own bridge takes seconds for each call, and programs are copied
+@pytest.mark.parametrize("name", ["claude_code", "mini_swe_agent"])
+def test_into_a_sandbox_of_others_the_program_is_carried(name: str, tmp_path: Path, monkeypatch):
+    need(name)
+    monkeypatch.setattr(installing, "INSIDE", str(tmp_path / "programs"))
+    scene = Scene([shell(name, "echo simulated-proof > proof.txt"), done(name, "bowline")])
+    env = {"HOME": str(tmp_path / "home")}
+    one = only(play(scene, agent_of(name, env=env), tmp_path / "logs", place="of-others"))
+    assert one.error is None, one.error
+    assert one.scores["right"].value == "C"
+    (program,) = (tmp_path / "programs" / name).iterdir()
+    assert (program / ".ready").exists()
+    assert not (program / "program.tar").exists()
 
 
 TASK = """

@@ -17,6 +17,7 @@ from computeragent.clis import Run
 from computeragent.errors import CliFailedError, ComputerAgentError
 from computeragent.swe.agents.centaur import work_with_a_person
 from computeragent.swe.agents.installing import program_in
+from computeragent.swe.agents.launching import unwrapped
 from computeragent.swe.agents.options import Settings
 from computeragent.swe.agents.places import place_of
 from computeragent.swe.agents.prompts import prompt_of
@@ -102,7 +103,7 @@ async def _execute(state: AgentState, settings: Settings) -> AgentState:
         if settings.skills:
             folder = row.skills_folder(run)
             await place.sh('mkdir -p -- "$1"', folder)
-            await install_skills(settings.skills, place.sandbox, settings.user, folder)
+            await install_skills(settings.skills, unwrapped(place.sandbox), settings.user, folder)
         await bridge.ready(READY)
         if settings.centaur is not None:
             return await work_with_a_person(state, settings, settings.centaur, place, program, run)

@@ -36,7 +36,7 @@ class Place:
 
     async def sh(self, script: str, *arguments: str, given: str | bytes | None = None) -> str:
         """What a shell script prints. Raises `CliFailedError`."""
-        done = await _exec(self.sandbox, ["/bin/sh", "-c", script, "sh", *arguments], self.user, given)
+        done = await _exec(unwrapped(self.sandbox), ["/bin/sh", "-c", script, "sh", *arguments], self.user, given)
         if not done.success:
             raise CliFailedError(
                 f"the sandbox refuses what an agent needs: {_end(done)}",
@@ -69,7 +69,7 @@ async def place_of(
     seen = await _exec(inner, ["/bin/sh", "-c", 'test -d "$1"', "sh", folder], user)
     if not seen.success:
         raise CliFailedError(f"cwd: there is no folder {folder} in the sandbox", hint="Make it in the sample's setup.")
-    return Place(sandbox=inner, user=user, home=home, cwd=folder)
+    return Place(sandbox=sandbox, user=user, home=home, cwd=folder)
 
 
 async def _home(inner: SandboxEnvironment, user: str | None) -> str:

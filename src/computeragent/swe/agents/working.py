@@ -14,7 +14,7 @@ from inspect_ai.util import store, trace_message
 
 from computeragent.clis import Run
 from computeragent.errors import CliFailedError
-from computeragent.swe.agents.launching import Ended, run, start
+from computeragent.swe.agents.launching import Ended, run, start, unwrapped
 from computeragent.swe.agents.options import Settings
 from computeragent.swe.agents.places import Place
 from computeragent.swe.bridge import Bridge
@@ -103,7 +103,7 @@ class Work:
         if not path:
             return
         try:
-            answer = self.settings.row.answer(await self.place.sandbox.read_file(path))
+            answer = self.settings.row.answer(await unwrapped(self.place.sandbox).read_file(path))
         except FileNotFoundError:
             return
         if answer.strip() and self.bridge.state.output.choices:
