@@ -72,8 +72,9 @@ async def test_a_plan_and_what_nobody_knows_are_relayed(tmp_path: Path, probe: P
     assert [each["entries"][0]["content"] for each in told if each.get("subtype") == "plan"] == ["First think."]
 
 
-async def test_noise_on_stdout_is_no_message(tmp_path: Path, probe: Probe) -> None:
+async def test_noise_on_stdout_is_no_message(tmp_path: Path, probe: Probe, caplog: pytest.LogCaptureFixture) -> None:
     noise = ["a log line that does not belong here", "[1, 2]", "{broken", '{"jsonrpc": "2.0"}', "\\ud800", ""]
+    noise += ['{"method": "own/news", "params": {}}', '{"method": "session/request_permission"}']
     noise += ['{"id":[1],"result":{}}', '{"id":{},"error":"x"}', '{"method":[1],"id":1}', '{"method":"x","id":[]}']
     odd = [["x"], {"a": 1}, None, 7]
     noise += [json.dumps({"method": "session/update", "params": {"update": {"sessionUpdate": each}}}) for each in odd]
@@ -85,6 +86,7 @@ async def test_noise_on_stdout_is_no_message(tmp_path: Path, probe: Probe) -> No
     plan = write_plan(tmp_path, [*({"noise": each} for each in noise), {"say": "Still here."}])
     async with session_of(tmp_path, plan) as session:
         assert payloads(await turn(probe, session))[-1]["result"] == "Still here."
+    assert not [record for record in caplog.records if "Unhandled" in record.message]
 
 
 async def test_money_is_told_before_the_turn_ends(tmp_path: Path, probe: Probe) -> None:

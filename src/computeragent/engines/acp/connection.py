@@ -76,8 +76,8 @@ class LineTransport:
                 self.skipped += bool(line.strip())
             elif message.get("method") == "session/update" and self._on_update is not None:
                 await self._update(message)
-            else:
-                return message
+            elif "id" in message or message.get("method") == "session/update":
+                return message  # of any other news nobody wants to hear, and the SDK would complain
         return None
 
     async def close(self) -> None:
