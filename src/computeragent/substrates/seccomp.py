@@ -20,6 +20,7 @@ DENIED = (
     "quotactl", "quotactl_fd", "reboot", "request_key", "setns", "settimeofday", "swapoff", "swapon", "syslog",
     "umount", "umount2", "unshare", "uselib", "userfaultfd", "ustat", "vhangup", "vmsplice",
 )  # fmt: skip
+_INT = 0xFFFFFFFF
 _NETLINK = 16
 _FAMILIES = (17, 38, 40)  # raw packets, kernel crypto, hypervisor sockets
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
@@ -53,18 +54,19 @@ def filter_descriptor(*, interfaces: bool = False) -> int | None:
     refused = library.ERRNO(errno.EPERM)
     for name in DENIED:
         _rule(made, refused, name)
-    compared, equal, masked = library.Arg, library.EQ, library.MASKED_EQ
+    compared, masked = library.Arg, library.MASKED_EQ
+    # The kernel takes an int here, whatever is in the upper half of the register.
     for family in _FAMILIES:
-        _rule(made, refused, "socket", compared(0, equal, family))
+        _rule(made, refused, "socket", compared(0, masked, _INT, family))
     if interfaces:  # the routing protocol, 0, alone; without an answer to the others, audited programs go on
         unknown = library.ERRNO(errno.EAFNOSUPPORT)
-        _rule(made, unknown, "socket", compared(0, equal, _NETLINK), compared(2, library.NE, 0))
+        _rule(made, unknown, "socket", compared(0, masked, _INT, _NETLINK), compared(2, library.NE, 0))
     else:
-        _rule(made, refused, "socket", compared(0, equal, _NETLINK))
+        _rule(made, refused, "socket", compared(0, masked, _INT, _NETLINK))
     _rule(made, refused, "clone", compared(0, masked, _NEW_USER, _NEW_USER))
     _rule(made, library.ERRNO(errno.ENOSYS), "clone3")  # its flags cannot be seen; libraries fall back to clone
     for request in (_TIOCSTI, _TIOCLINUX):
-        _rule(made, refused, "ioctl", compared(1, masked, 0xFFFFFFFF, request))
+        _rule(made, refused, "ioctl", compared(1, masked, _INT, request))
     descriptor = os.memfd_create("seccomp", 0)
     with os.fdopen(os.dup(descriptor), "wb") as file:
         made.export_bpf(file)

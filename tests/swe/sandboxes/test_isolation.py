@@ -234,6 +234,79 @@ async def test_further_disks_are_copied_when_written_too(start: Start, tmp_path:
         disk.rmdir()
 
 
+async def test_files_are_not_opened_through_what_the_supervisor_holds(start: Start, tmp_path: Path) -> None:
+    shown = tmp_path / "shown"
+    shown.mkdir()
+    (shown / "file").write_text("of the host")
+    for name in ("bwrap", "namespace"):
+        sandbox = await start(name, bind=(str(shown),))
+        for number in range(16):
+            await sandbox.exec(["ln", "-sfn", f"/proc/self/fd/{number}", "link"])
+            for path in (f"/proc/self/fd/{number}", f"/proc/self/fd/{number}/file", "link", "link/file"):
+                with pytest.raises(OSError, match=r"symbolic links|No such file"):
+                    await sandbox.read_file(path)
+                with pytest.raises(OSError, match=r"symbolic links|No such file|File exists|Not a directory"):
+                    await sandbox.write_file(path, "of the agent")
+        assert (shown / "file").read_text() == "of the host"
+        assert await sandbox.read_file("/proc/self/status")
+
+
+async def test_no_family_of_sockets_is_had_by_another_number(sandbox: SupervisedSandbox) -> None:
+    made = await python(
+        sandbox,
+        """
+import ctypes
+libc = ctypes.CDLL(None)
+def call(family, kind, protocol):
+    machine = __import__("platform").machine()
+    number = 198 if machine == "aarch64" else 41
+    return libc.syscall(number, ctypes.c_ulong(family), ctypes.c_ulong(kind), ctypes.c_ulong(protocol))
+for family, kind, protocol in ((16, 3, 9), (16, 3, 15), (17, 3, 0), (38, 5, 0), (40, 1, 0)):
+    for above in (0, 1 << 32, 1 << 63):
+        if call(family | above, kind, protocol) >= 0:
+            print("made", family, above)
+""",
+    )
+    assert made == ""
+
+
+async def test_a_port_that_is_none_is_refused(sandbox: SupervisedSandbox) -> None:
+    for port in (70_000, -1):
+        with pytest.raises(OSError, match="Invalid argument"):
+            await sandbox.listener(port)
+    assert (await sandbox.exec(["echo", "fine"])).stdout == "fine\n"
+
+
+async def test_folders_are_shown_where_the_machine_has_links(start: Start, tmp_path: Path) -> None:
+    data, link = tmp_path / "data", Path("/opt") / f"{SECRET}-link-{os.getpid()}"
+    behind = link.with_name(f"{link.name}-target")
+    data.mkdir()
+    behind.mkdir()
+    (data / "file").write_text(SECRET)
+    link.symlink_to(behind)
+    try:
+        for target in (f"{link}/data", "/var/run/data", "/workspace"):
+            for name in ("bwrap", "namespace"):
+                sandbox = await start(name, bind=({"source": str(data), "target": target},))
+                assert await sandbox.read_file(f"{target}/file") == SECRET, (name, target)
+        assert not [*behind.iterdir()]
+        assert not Path("/run/data").exists()
+    finally:
+        link.unlink()
+        behind.rmdir()
+
+
+async def test_a_file_can_be_hidden(start: Start) -> None:
+    secret = Path("/opt") / f"{SECRET}-file-{os.getpid()}"
+    secret.write_text(SECRET)
+    try:
+        sandbox = await start("namespace", hide=(str(secret),))
+        assert await sandbox.read_file(str(secret)) == ""
+        assert secret.read_text() == SECRET
+    finally:
+        secret.unlink()
+
+
 async def test_the_hosts_network_when_asked_for(start: Start) -> None:
     async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.0 200 OK\r\n\r\nthe host")

@@ -55,7 +55,7 @@ class BwrapSandbox(SupervisedSandbox):
 
 def _arguments(substrate: BwrapSubstrate) -> list[str]:
     shown = [Mount(os.path.realpath(path), str(path), writable=False) for path in (programs(), INSIDE)]
-    made = substrate.arguments(shown)
+    made = ["--tmpfs", CWD, *substrate.arguments(shown)]  # first: what is shown may be there, or below
     for path in sorted(each for name in _ETC for each in Path("/etc").glob(name)):
         made += ["--ro-bind-try", str(path), str(path)]
-    return [*made, "--tmpfs", CWD, "--as-pid-1", "--chdir", CWD]
+    return [*made, "--as-pid-1", "--chdir", CWD]

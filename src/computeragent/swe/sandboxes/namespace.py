@@ -65,7 +65,8 @@ class NamespaceSandbox(SupervisedSandbox):
 
 def _plan(config: SandboxConfig, home: str) -> dict[str, Any]:
     folder = [] if _below("/usr", [str(Path.cwd())]) or _below(str(Path.cwd()), list(SYSTEM)) else [Path.cwd()]
-    hidden = sorted({os.path.realpath(path) for path in (*_HIDDEN, home, Path.home(), state(), *folder, *config.hide)})
+    given = [os.path.expanduser(path) for path in config.hide]  # noqa: PTH111 - '~' at the start alone
+    hidden = sorted({os.path.realpath(path) for path in (*_HIDDEN, home, Path.home(), state(), *folder, *given)})
     hidden = [path for path in hidden if not any(path.startswith(f"{each}/") for each in hidden)]
     covered = [path for path in interpreter_paths() if _below(os.path.realpath(path), hidden) or _below(path, hidden)]
     binds = apart([mount(each) for each in config.binds()])

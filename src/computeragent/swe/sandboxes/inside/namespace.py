@@ -79,11 +79,11 @@ def _move_in(plan: dict[str, Any]) -> None:
     for number, (descriptor, point) in enumerate(disks):
         _show_disk(base, f"disk{number}", descriptor, point, root + point)
     for path in plan["hidden"]:
-        if os.path.isdir(root + path):
+        if os.path.isfile(root + path):
+            _replace(root + path, b"")
+        elif os.path.isdir(root + path):
             sticky = path in ("/tmp", "/var/tmp")  # noqa: S108 - the namespace's own
             _mount("tmpfs", root + path, "tmpfs", _NO_DEVICES | _NO_SUID, f"mode={1777 if sticky else 755}")
-    for descriptor, target, writable in shown:
-        _show(descriptor, root + target, writable=writable)
     os.makedirs(root + plan["cwd"], mode=0o755, exist_ok=True)
     os.makedirs(root + plan["home"], exist_ok=True)  # open: programs that all users run may be shown below it
     _make_devices(root + "/dev")
@@ -94,8 +94,12 @@ def _move_in(plan: dict[str, Any]) -> None:
     _call("sethostname", b"sandbox", 7)
     os.chdir(root)
     _call("pivot_root", b".", b".")
+    for descriptor, target, writable in shown:  # here, where a link on the way leads to no file of the machine
+        _show(descriptor, target, writable=writable)
     _call("umount2", b".", _DETACH)
     os.chdir("/")
+    for descriptor in {*(each[0] for each in shown), *(each[0] for each in disks)}:
+        os.close(descriptor)  # the machine's own folders, which could be written through these
 
 
 def _held(path: str) -> int:

@@ -18,6 +18,7 @@ import select
 import signal
 import socket
 import stat
+import struct
 import subprocess
 import sys
 import time
@@ -30,6 +31,7 @@ if TYPE_CHECKING:  # it takes longer to import than all else here
 _PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
 _TIOCSCTTY = 0x540E
+_OPENAT2, _AT_FDCWD, _NO_MAGIC_LINKS = 437, -100, 2
 _KILL_WITHIN = 10.0  # seconds
 
 
@@ -76,7 +78,7 @@ class Wire:
 
 def main(control: int) -> None:
     """Serve the host until it hangs up."""
-    libc = ctypes.CDLL(None)
+    libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)  # commands run as the same user: keep them out of our memory
     os.set_inheritable(control, False)
     os.umask(0o022)
@@ -105,8 +107,8 @@ def _answer(wire: Wire, message: dict[str, Any], descriptors: list[int], libc: c
                 listener.listen(256)
                 wire.send({"fds": 1}, [listener.fileno()])
             return
-        opened = os.openpty() if message["do"] == "terminal" else (_open(message),)
-    except (OSError, ValueError) as error:  # a name with a NUL, or of no encoding, is a `ValueError`
+        opened = os.openpty() if message["do"] == "terminal" else (_open(message, libc),)
+    except (OSError, ValueError, OverflowError) as error:  # a name with a NUL, or of no encoding; a port that is none
         number = getattr(error, "errno", None) or errno.EINVAL
         wire.send({"errno": number, "text": os.strerror(number)})
         return
@@ -132,18 +134,37 @@ def _spawn(wire: Wire, message: dict[str, Any], descriptors: list[int], libc: ct
         os._exit(0)
 
 
-def _open(message: dict[str, Any]) -> int:
+def _open(message: dict[str, Any], libc: ctypes.CDLL) -> int:
     path = os.path.join(str(message["cwd"]), str(message["path"]))
     flags = os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY  # a pipe that nobody writes must not hold us
     if not message["write"]:
-        opened = os.open(path, flags | os.O_RDONLY)
+        opened = _open_plainly(libc, path, flags | os.O_RDONLY, 0)
     else:
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        opened = os.open(path, flags | os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        opened = _open_plainly(libc, path, flags | os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     if stat.S_ISDIR(os.fstat(opened).st_mode):
         os.close(opened)
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     return opened
+
+
+def _open_plainly(libc: ctypes.CDLL, path: str, flags: int, mode: int) -> int:
+    """A descriptor of a file, but by no link of /proc to what a process has open: it would be this one's."""
+    how = struct.pack("3Q", flags, mode, _NO_MAGIC_LINKS)
+    opened = libc.syscall(_OPENAT2, _AT_FDCWD, _encoded(path), how, ctypes.c_size_t(len(how)))
+    if opened >= 0:
+        return opened
+    number = ctypes.get_errno()
+    if number == errno.ENOSYS:  # Linux before 5.6
+        return os.open(path, flags, mode)
+    raise OSError(number, os.strerror(number), path)
+
+
+def _encoded(path: str) -> bytes:
+    encoded = os.fsencode(path)
+    if b"\0" in encoded:
+        raise ValueError("a path with a NUL")
+    return encoded
 
 
 class _Warden:
@@ -197,7 +218,7 @@ class _Warden:
                 preexec_fn=_control_terminal if message.get("terminal") else None,  # noqa: PLW1509 - no threads here
                 **identity,
             )
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError) as error:  # of JSON that is no text, too
             number = getattr(error, "errno", None) or errno.EINVAL
             about = str(getattr(error, "filename", None) or message["argv"][0])
             self._tell({"errno": number, "text": os.strerror(number), "about": about})
