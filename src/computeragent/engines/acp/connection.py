@@ -59,7 +59,10 @@ class LineTransport:
         sending = asyncio.ensure_future(self._send(data))
         self._unsent.add(sending)
         sending.add_done_callback(self._sent)
-        await asyncio.shield(sending)
+        await asyncio.wait({sending})
+        if sending.cancelled():
+            raise ConnectionError("the connection was closed before the message was sent")
+        sending.result()
 
     async def _send(self, data: bytes) -> None:
         async with self._writing:

@@ -213,7 +213,8 @@ class ACPAgent(Agent):
         """Why nothing can be sent: mostly because it has ended, which is known in a moment."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._over.wait(), _SETTLE)
-        if self._over.is_set():
+        if self._connection is None:
+            await self._over.wait()  # it is being ended
             return self._reason()
         return CliFailedError(
             f"{self.title} runs, but has closed its end of the connection", hint="Cancel it, and call it again."
