@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
+import socket
 import sys
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import pytest
 from inspect_ai.util import OutputLimitExceededError, SandboxUnavailableError, SandboxUserUnsupportedError
 from inspect_ai.util._sandbox.limits import override_max_exec_output_size
 from tests.swe.sandboxes.conftest import Start
 
 from computeragent.errors import ValidationError
+from computeragent.swe.sandboxes.command import Command
+from computeragent.swe.sandboxes.control import Control
 from computeragent.swe.sandboxes.supervised import SupervisedSandbox
 
 pytestmark = pytest.mark.anyio
@@ -115,6 +121,68 @@ async def test_a_sandbox_that_is_gone_is_unavailable(sandbox: SupervisedSandbox)
         for call in (sandbox.exec(["true"]), sandbox.read_file("x"), sandbox.write_file("x", "y"), sandbox.listener()):
             with pytest.raises(SandboxUnavailableError):
                 await call
+
+
+@pytest.mark.parametrize(
+    "said", [b"no json\n", b"[" * 100_000 + b"\n", b"[1]\n", b'{"exit": "x"}\n', b'{"exit": null}\n', b"x" * 200_000]
+)
+async def test_a_warden_that_has_become_another_program_is_one_that_has_ended(said: bytes) -> None:
+    ours, theirs = socket.socketpair()
+    command = Command(ours, None, {})
+    try:
+        await anyio.to_thread.run_sync(lambda: _say(theirs, said))
+        with anyio.fail_after(5):
+            assert await command.first() in (None, {"exit": "x"}, {"exit": None})
+            assert await command.finished() == 137
+            await command.kill()
+    finally:
+        command.close()
+        theirs.close()
+
+
+def _say(to: socket.socket, said: bytes) -> None:
+    to.settimeout(1)
+    with suppress(OSError):
+        to.sendall(said)
+
+
+async def test_a_late_answer_is_nobody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("computeragent.swe.sandboxes.control._ANSWER_WITHIN", 0.1)
+    ours, theirs = socket.socketpair()
+    control = Control(ours)
+    with theirs, tempfile.TemporaryFile() as file:
+        with pytest.raises(SandboxUnavailableError, match="did not answer"):
+            await control.open("first", cwd="/", write=False)
+        text = b'{"fds": 1}'
+        with suppress(OSError):
+            socket.send_fds(theirs, [len(text).to_bytes(4, "big") + text], [file.fileno()])
+        with pytest.raises(SandboxUnavailableError, match="has ended"):
+            await control.open("second", cwd="/", write=False)
+
+
+async def test_a_host_without_room_for_descriptors_is_told_so(start: Start) -> None:
+    sandbox = await start("bwrap")
+    most, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 400), hard))
+    taken: list[int] = []
+    try:
+        with suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        with pytest.raises(OSError, match="Too many open files"):
+            await sandbox.read_file("/etc/passwd")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        for each in taken:
+            os.close(each)
+    assert "agent" in await sandbox.read_file("/etc/passwd")
+    assert (await sandbox.exec(["echo", "fine"])).stdout == "fine\n"
+
+
+async def test_what_is_no_text_is_no_command(sandbox: SupervisedSandbox) -> None:
+    for command in (["echo", 5], ["echo", None]):
+        with pytest.raises(OSError, match="Invalid argument"):
+            await sandbox.exec(command)  # pyright: ignore[reportArgumentType]
 
 
 async def test_many_commands_at_once(sandbox: SupervisedSandbox) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import pty
@@ -57,7 +58,8 @@ async def apart(work, *arguments):
 
 async def test_a_person_works_in_the_sandbox(sandbox: SupervisedSandbox) -> None:
     await sandbox.write_file(f"{sandbox.home}/.bashrc", "alias task='echo a task'\n")
-    connection = await sandbox.connection()
+    connection, other = await asyncio.gather(sandbox.connection(), sandbox.connection())
+    assert other.command == connection.command
     assert connection.type in {"bwrap", "namespace"}
     assert (await sandbox.connection()).command == connection.command
     person = Person(connection.command)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 _CHUNK = 1 << 16
 _KILL_WITHIN = 15.0
+_LONGEST_LINE = 1 << 16
 _QUIET = 0.5  # seconds without output, when what a command left behind holds its pipes
 _PATIENCE = 2.0
 KILLED = 137
@@ -189,21 +190,23 @@ class Command:
             return
         except OSError:
             data = b""
-        if not data:
+        self._said += data
+        try:
+            while (end := self._said.find(b"\n")) >= 0:
+                message: dict[str, Any] = json.loads(self._said[:end])
+                del self._said[: end + 1]
+                if "exit" in message:
+                    self._ended(int(message["exit"]))
+                if "killed" in message:
+                    self._gone.set()
+                if not self._first.done():
+                    self._first.set_result({**message})
+        except (ValueError, TypeError, RecursionError):
+            data = b""  # no warden speaks like that: the sandbox's root has made it another program
+        if not data or len(self._said) > _LONGEST_LINE:
             self._loop.remove_reader(self._warden)
             self._lost()
             self._close_if_over()
-            return
-        self._said += data
-        while (end := self._said.find(b"\n")) >= 0:
-            message: dict[str, Any] = json.loads(self._said[:end])
-            del self._said[: end + 1]
-            if not self._first.done():
-                self._first.set_result(message)
-            if "exit" in message:
-                self._ended(message["exit"])
-            if "killed" in message:
-                self._gone.set()
 
     def _lost(self) -> None:
         """The warden is gone, with the sandbox or because the command has killed it."""

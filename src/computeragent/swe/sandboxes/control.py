@@ -161,13 +161,22 @@ class Control:
     async def _descriptors_of(self, message: dict[str, Any], about: str) -> list[int]:
         async with self._turn:
             await self._send(message, [])
-            with anyio.fail_after(_ANSWER_WITHIN):
-                answer = await self._receive()
+            try:
+                with anyio.fail_after(_ANSWER_WITHIN):
+                    answer = await self._receive()
+            except TimeoutError:
+                self.close()  # or the answer would be taken for that to the next request
+                raise SandboxUnavailableError(f"the sandbox did not answer in {_ANSWER_WITHIN:g} s") from None
         if answer is None:
             raise SandboxUnavailableError("the sandbox has ended")
-        if "errno" in answer[0]:
-            raise OSError(answer[0]["errno"], answer[0]["text"], about)
-        return answer[1]
+        said, descriptors = answer
+        if "errno" in said:
+            raise OSError(said["errno"], said["text"], about)
+        if len(descriptors) < said["fds"]:  # this process has no room for them
+            for each in descriptors:
+                os.close(each)
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), about)
+        return descriptors
 
     async def _send(self, message: dict[str, Any], descriptors: list[int]) -> None:
         text = json.dumps({**message, "fds": len(descriptors)}).encode()

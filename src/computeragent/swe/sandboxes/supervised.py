@@ -146,6 +146,7 @@ class SupervisedSandbox(OwnSandbox):
         user = self._check_user(user)
         if user not in self._shells:
             await self._ensure_profile()
+        if user not in self._shells:  # nor by another caller, meanwhile
             self._shells[user] = Shells(self._control, cwd=self.cwd, user=user)
         kind = registry_info(type(self)).name.rpartition("/")[2]
         return SandboxConnection(type=kind, command=self._shells[user].command)

@@ -34,8 +34,8 @@ class SandboxConfig(BaseModel, frozen=True):
         bind: Folders of the host to show: a path, read-only at the same place, or a `SandboxBind`.
         memory: Bytes that all processes may use together, files in memory included; None for no limit.
         pids: Processes and threads; None for no limit. The default holds where this user can make control groups.
-        hide: Further folders and files to show empty. For ``namespace``, which shows the machine; its homes, temporary folders
-            and the folder that the evaluation is run from are hidden anyway, but for what `bind` shows.
+        hide: Further folders and files to show empty. For ``namespace``, which shows the machine; its homes, temporary
+            folders and the folder that the evaluation is run from are hidden anyway, but for what `bind` shows.
 
     """
 
