@@ -337,6 +337,22 @@ async def test_limits_hold(start: Start) -> None:
         assert (await small.exec(["echo", "fine"])).stdout == "fine\n"
 
 
+async def test_a_command_that_stops_its_warden_holds_nobody_else_up(start: Start) -> None:
+    sandbox = await start("bwrap")
+    stopped = asyncio.ensure_future(sandbox.exec(["sh", "-c", "touch begun; kill -STOP $PPID; sleep 60"]))
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                await sandbox.read_file("begun")
+                break
+            except FileNotFoundError:
+                await asyncio.sleep(0.01)
+        assert (await sandbox.exec(["echo", "fine"])).stdout == "fine\n"
+    await sandbox.close()
+    await asyncio.wait({stopped})
+    assert stopped.exception() or stopped.result().returncode == 137
+
+
 def test_who_is_not_root_is_sent_to_bwrap_and_it_works(tmp_path: Path) -> None:
     code = """
 import asyncio, os, sys

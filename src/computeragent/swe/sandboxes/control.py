@@ -136,9 +136,9 @@ class Control:
             try:
                 async with self._turn:
                     await self._send(message, passed)
-                    inside.close()
-                    with anyio.fail_after(_ANSWER_WITHIN):
-                        return self._started(command, await command.first())
+                inside.close()
+                with anyio.fail_after(_ANSWER_WITHIN):  # its own socket: a command may stop its warden, nobody else
+                    return self._started(command, await command.first())
             except BaseException:
                 command.close()
                 raise
