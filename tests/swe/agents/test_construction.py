@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 from inspect_ai.agent import AgentAttempts, BridgedToolsSpec
-from inspect_ai.model import ChatMessageAssistant, ChatMessageSystem, ChatMessageTool, ChatMessageUser
+from inspect_ai.model import (
+    ChatMessageAssistant,
+    ChatMessageSystem,
+    ChatMessageTool,
+    ChatMessageUser,
+    ContentImage,
+    ContentText,
+)
 from inspect_ai.tool import MCPServerConfigHTTP, MCPServerConfigStdio, Skill
 
 from computeragent import swe
@@ -183,6 +190,13 @@ def test_each_role_of_claude_has_a_name_of_its_own_when_its_model_differs():
         "gpt-subagent": "azure/gpt",
     }
     assert identity_of("served", config="shown", roles={}, options={}).model == "shown"
+
+
+def test_a_picture_is_not_lost_without_a_word():
+    picture = ContentImage(image="data:image/png;base64,AA==")
+    with pytest.raises(ValidationError, match="something else than text: image") as caught:
+        prompt_of([ChatMessageUser(content=[ContentText(text="what is this?"), picture])])
+    assert "files" in str(caught.value.hint)
 
 
 def test_the_prompt_is_what_the_user_said_since_the_assistant_spoke():

@@ -17,12 +17,12 @@ from computeragent.clis import Run
 from computeragent.errors import CliFailedError, ComputerAgentError
 from computeragent.swe.agents.centaur import work_with_a_person
 from computeragent.swe.agents.installing import program_in
-from computeragent.swe.agents.launching import unwrapped
 from computeragent.swe.agents.options import Settings
 from computeragent.swe.agents.places import place_of
 from computeragent.swe.agents.prompts import prompt_of
 from computeragent.swe.agents.working import Session, Work
 from computeragent.swe.bridge import agent_bridge
+from computeragent.swe.sandboxes.types import unwrapped
 from computeragent.telemetry.redaction import SECRETS, Redactor
 
 READY = 120.0

@@ -12,7 +12,7 @@ from inspect_ai.util import SandboxEnvironment, concurrency
 from computeragent.artifacts import Artifact, fetch, find, host_platform, packages, platform_of
 from computeragent.clis import CLIS, SandboxPlatform
 from computeragent.errors import CliFailedError
-from computeragent.swe.agents.launching import is_local, is_own, unwrapped
+from computeragent.swe.sandboxes.types import is_local, own, unwrapped
 
 INSIDE = "/var/tmp/computeragent-programs"  # noqa: S108 - in the sandbox
 """Where programs are carried to, in sandboxes that do not see the host's cache."""
@@ -43,7 +43,7 @@ async def program_in(
     installed = await _installed(inner, name, user, path) if version in {"auto", "sandbox"} else None
     if installed:
         return installed
-    here = is_local(inner) or is_own(inner)
+    here = is_local(inner) or own(inner) is not None
     platform = host_platform() if here else await _platform(inner)
     if name in CLIS:
         found = await asyncio.to_thread(find, name, version, platform, None)

@@ -30,7 +30,7 @@ from inspect_ai.util import (
 
 from computeragent.errors import CliFailedError
 from computeragent.processes import kill_marked
-from computeragent.swe.sandboxes.types import own
+from computeragent.swe.sandboxes.types import is_local, own, unwrapped
 
 MARK = "COMPUTERAGENT_SWE_RUN"
 MARK_OF_SAMPLE = "COMPUTERAGENT_SWE_SAMPLE"
@@ -80,21 +80,6 @@ class Ended:
     stderr: str
 
 
-def unwrapped(sandbox: SandboxEnvironment) -> SandboxEnvironment:
-    """The provider's own object, without the events that Inspect records of each of its calls."""
-    return sandbox.as_type(SandboxEnvironment)
-
-
-def is_local(sandbox: SandboxEnvironment) -> bool:
-    """Whether it is Inspect's `local`: this machine, with no border at all."""
-    return type(unwrapped(sandbox)).__name__ == "LocalSandboxEnvironment"
-
-
-def is_own(sandbox: SandboxEnvironment) -> bool:
-    """Whether it is a provider of ours, which starts programs natively and shows the cache of programs."""
-    return own(sandbox) is not None
-
-
 async def start(
     sandbox: SandboxEnvironment,
     command: Sequence[str],
@@ -115,14 +100,14 @@ async def start(
         await _allowed(inner, user)
         marked = {**env, MARK_OF_SAMPLE: _mark(inner)}
         return await LocalProcess.start(command, cwd=cwd, env=marked, given=given, stdin=stdin)
-    if not (stdin or given or is_own(inner)):
+    if not (stdin or given or own(inner) is not None):
         command = (*_NO_STDIN, *command)
     options = ExecRemoteStreamingOptions(
         cwd=cwd, env=dict(env), user=user, input=given or None, stdin_open=stdin, concurrency=False
     )
     try:
         # Inspect's way needs Inspect's wrapper.
-        return await (inner if is_own(inner) else sandbox).exec_remote(list(command), options)
+        return await (inner if own(inner) is not None else sandbox).exec_remote(list(command), options)
     except OSError as error:
         raise _does_not_start(command, error) from error
 

@@ -12,8 +12,7 @@ from weakref import WeakKeyDictionary, finalize
 from inspect_ai.util import ExecResult, SandboxEnvironment
 
 from computeragent.errors import CliFailedError
-from computeragent.swe.agents.launching import is_local, unwrapped
-from computeragent.swe.sandboxes.types import own
+from computeragent.swe.sandboxes.types import is_local, own, unwrapped
 
 _LIMIT = 120
 _homes: WeakKeyDictionary[SandboxEnvironment, str] = WeakKeyDictionary()

@@ -32,10 +32,10 @@ def prompt_of(messages: Sequence[ChatMessage], system_prompt: str | None = None)
     """The user's messages after the assistant's last one, joined by blank lines.
 
     System messages come first in `system`, `system_prompt` after them. Raises `ValidationError` when there is nothing
-    to ask: no user's message, or none after the assistant's last one.
+    to ask (no user's message, or none after the assistant's last one), and for what is not text.
     """
     last = max((at for at, message in enumerate(messages) if isinstance(message, ChatMessageAssistant)), default=-1)
-    asked = [message.text for message in messages[last + 1 :] if isinstance(message, ChatMessageUser)]
+    asked = [_text(message) for message in messages[last + 1 :] if isinstance(message, ChatMessageUser)]
     text = "\n\n".join(part for part in asked if part.strip())
     if not text:
         raise ValidationError(
@@ -48,6 +48,17 @@ def prompt_of(messages: Sequence[ChatMessage], system_prompt: str | None = None)
         system="\n\n".join(part for part in (*system, system_prompt or "") if part.strip()),
         earlier="\n\n".join(_written(message) for message in messages[: last + 1] if _said(message)),
     )
+
+
+def _text(message: ChatMessageUser) -> str:
+    if not isinstance(message.content, str):
+        other = sorted({part.type for part in message.content} - {"text", "reasoning"})
+        if other:
+            raise ValidationError(
+                f"the user's message has something else than text: {', '.join(other)}",
+                hint="A command line takes text alone: put it into the sample's `files`, and say where it is.",
+            )
+    return message.text
 
 
 def _said(message: ChatMessage) -> bool:

@@ -14,10 +14,11 @@ from inspect_ai.util import store, trace_message
 
 from computeragent.clis import Run
 from computeragent.errors import CliFailedError
-from computeragent.swe.agents.launching import Ended, run, start, unwrapped
+from computeragent.swe.agents.launching import Ended, run, start
 from computeragent.swe.agents.options import Settings
 from computeragent.swe.agents.places import Place
 from computeragent.swe.bridge import Bridge
+from computeragent.swe.sandboxes.types import unwrapped
 from computeragent.telemetry.redaction import Redactor, credentials_in
 
 GO_ON = "You were interrupted. Go on where you left off."

@@ -26,7 +26,7 @@ from computeragent.swe.bridge.record import Bridge
 from computeragent.swe.bridge.server import Service
 from computeragent.swe.bridge.tools import SEARCHES
 from computeragent.swe.bridge.wrapped import wrapped
-from computeragent.swe.sandboxes.types import own
+from computeragent.swe.sandboxes.types import is_local, own
 
 
 @asynccontextmanager
@@ -77,7 +77,7 @@ async def agent_bridge(
     except RuntimeError as error:
         hint = "Leave INSPECT_ASYNC_BACKEND out, or set it to asyncio."
         raise UnsupportedRuntimeError("the model bridge runs on asyncio", hint=hint) from error
-    if unix_socket is not None and sandbox is not None and not _is_local(sandbox):
+    if unix_socket is not None and sandbox is not None and not is_local(sandbox):
         raise ValidationError("unix_socket: a bridge into a sandbox listens on a port there")
     models = Models(model, model_aliases)
     host = HostTools.of(bridged_tools, approval)
@@ -90,7 +90,7 @@ async def agent_bridge(
         forward_generation_config=forward_generation_config,
         approval=approval,
     )
-    if sandbox is not None and own(sandbox) is None and not _is_local(sandbox):
+    if sandbox is not None and own(sandbox) is None and not is_local(sandbox):
         names: dict[str, Any] = {"model": model, "model_aliases": dict(model_aliases or {})}
         if isinstance(model, Model):  # Inspect's own takes an object as the answer to a name alone
             names |= {"model": None, "model_resolver": partial(_always, model)}
@@ -143,11 +143,6 @@ async def _served(
 
 def _always(model: Model, _asked: str) -> Model:
     return model
-
-
-def _is_local(sandbox: SandboxEnvironment) -> bool:
-    """Whether it is Inspect's `local`, which is this machine."""
-    return type(sandbox.as_type(SandboxEnvironment)).__name__ == "LocalSandboxEnvironment"
 
 
 async def _listener(sandbox: SandboxEnvironment | None) -> socket.socket | None:

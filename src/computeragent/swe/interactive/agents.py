@@ -23,6 +23,7 @@ from computeragent.swe.agents.options import Identity, model_name, skills_of, wo
 from computeragent.swe.agents.places import Place
 from computeragent.swe.bridge import Bridge
 from computeragent.swe.interactive.agent import ACPAgent, ACPAgentParams, Program
+from computeragent.swe.sandboxes.types import unwrapped
 
 P = ParamSpec("P")
 
@@ -77,7 +78,7 @@ class TableAgent(ACPAgent):
         if self._skills:
             folder = row.skills_folder(run)
             await place.sh('mkdir -p -- "$1"', folder)
-            await install_skills(self._skills, place.sandbox, user, folder)
+            await install_skills(self._skills, unwrapped(place.sandbox), user, folder)
         files = dict(row.files(run))
         if system and form.system_prompt_file:
             files[f"{run.home}/{form.system_prompt_file}"] = system + "\n"

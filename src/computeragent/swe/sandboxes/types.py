@@ -99,6 +99,16 @@ class OwnSandbox(SandboxEnvironment):
         ...
 
 
+def unwrapped(sandbox: SandboxEnvironment) -> SandboxEnvironment:
+    """The provider's own object, without the events that Inspect records of each of its calls."""
+    return sandbox.as_type(SandboxEnvironment)
+
+
+def is_local(sandbox: SandboxEnvironment) -> bool:
+    """Whether it is Inspect's `local`: this machine, with no border at all."""
+    return type(unwrapped(sandbox)).__name__ == "LocalSandboxEnvironment"
+
+
 def own(sandbox: SandboxEnvironment) -> OwnSandbox | None:
     """What is inside Inspect's wrapper, when it is a sandbox of ours."""
     try:

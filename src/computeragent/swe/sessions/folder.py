@@ -23,7 +23,7 @@ from computeragent.identity.copying import copy_directory
 from computeragent.protocol_types import Attachment, Substrate, SubstrateHandle
 from computeragent.server.sandboxes.archive import Caps, pack, unpack
 from computeragent.server.sandboxes.errors import RestoreError
-from computeragent.swe.agents.launching import is_local, unwrapped
+from computeragent.swe.sandboxes.types import is_local, unwrapped
 
 CAPS = Caps(files=100_000, bytes=1024**3)
 """The most that is carried in and out of a sandbox."""

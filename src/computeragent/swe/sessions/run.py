@@ -19,8 +19,8 @@ from computeragent import plugins
 from computeragent.agent import ComputerAgent
 from computeragent.errors import EngineError, ValidationError
 from computeragent.protocol_types import Attachment, LocalSource, Substrate
-from computeragent.swe.agents.launching import is_local, unwrapped
 from computeragent.swe.agents.prompts import prompt_of
+from computeragent.swe.sandboxes.types import is_local, unwrapped
 from computeragent.swe.sessions.conversation import Conversation
 from computeragent.swe.sessions.folder import SampleSubstrate, sample_folder
 from computeragent.swe.sessions.memory import ComputerAgentRun, SampleMemory, unseen
