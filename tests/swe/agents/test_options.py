@@ -24,7 +24,7 @@ from computeragent.clis import cli
 from computeragent.swe.agents.working import GO_ON
 
 from .conftest import need
-from .scenes import Scene, agent_of, call, only, play, sample, say, shell, with_usage
+from .scenes import Scene, agent_of, call, only, play, sample, say, secret_word, shell, with_usage
 
 pytestmark = [
     pytest.mark.e2e,
@@ -143,6 +143,15 @@ def test_a_program_that_asks_nothing_is_an_error_and_no_success(tmp_path: Path):
     error = only(play(Scene([]), solver, tmp_path, given)).error
     assert error is not None
     assert "without asking the model anything: all fine" in error.message
+
+
+def test_a_tool_of_the_host_that_never_reaches_the_model_is_an_error(tmp_path: Path):
+    solver = agent_of("claude_code", bridged_tools=[secret_word()], disallowed_tools=["mcp__tools__secret_word"])
+    one = only(play(Scene([say("bowline")]), solver, tmp_path))
+    assert one.error is not None
+    assert "did not offer the model" in one.error.message
+    assert "secret_word" in one.error.message
+    assert not one.scores
 
 
 def test_auto_mode_is_its_permission_mode(tmp_path: Path):
