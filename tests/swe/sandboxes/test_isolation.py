@@ -372,13 +372,14 @@ async def main():
             print(repr((await sandbox.exec(["pgrep", "sleep"])).stdout))
 asyncio.run(main())
 """
-    env = {"PATH": os.environ["PATH"], "COMPUTERAGENT_HOME": "/tmp/home", "HOME": "/tmp"}
+    env = {"PATH": os.environ["PATH"], "COMPUTERAGENT_HOME": f"{tmp_path}/home", "HOME": str(tmp_path)}
     plain = [sys.executable, "-c", code]
     if os.geteuid() == 0:  # whose home, which nobody else may enter, may hold this interpreter: open it, for nobody
         script = """
         exec 9<"$1"; mount -t tmpfs -o mode=755 none "$HOME"; mkdir -p "$1"; mount -c --bind /proc/self/fd/9 "$1"
-        mount -t tmpfs -o mode=1777 none /tmp; shift
-        exec setpriv --reuid=65534 --regid=65534 --clear-groups env HOME=/tmp "$@"
+        mount -t tmpfs -o mode=1777 none /mnt; shift
+        export COMPUTERAGENT_HOME=/mnt/home TMPDIR=/mnt
+        exec setpriv --reuid=65534 --regid=65534 --clear-groups env HOME=/mnt "$@"
         """
         plain = ["unshare", "-m", "sh", "-ec", script, "sh", sys.base_prefix, *plain]
         env["HOME"] = str(Path.home())

@@ -142,6 +142,7 @@ def test_what_an_address_carries_is_not_logged_by_the_client_either(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, logger="httpx2")  # libraries of other tests set it
 
     def reply(connection: socket.socket, _: int) -> None:
         connection.sendall(answer(200, json.dumps({"endpoints": {"ingest": f"{secret}&i=1"}}).encode()))

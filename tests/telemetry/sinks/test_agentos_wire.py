@@ -38,7 +38,8 @@ async def test_what_a_full_spool_has_no_room_for_is_counted_and_the_rest_arrives
         numbers = sorted(one["payload"]["number"] for one in server.events if "number" in one["payload"])
         rest = numbers[numbers[0] == 0 :]  # the first may have been on its way already
         assert rest == list(range(405 - len(rest), 405))  # the oldest went
-        assert stats["dropped"] == 405 - len(numbers)
+        lost = 405 - len(numbers)
+        assert lost <= stats["dropped"] <= lost + 3  # news of what was dropped may be dropped itself
         assert 0 < len(numbers) < 405
         await pipeline.aclose()
 
