@@ -101,6 +101,7 @@ async def drop_in(there: Scene, **more: Any) -> None:
                 session = {"resume": message.session_id}
 
 
+@pytest.mark.soak  # shows that the other two tests can fail; it takes as long as they do
 @each_case
 async def test_without_a_policy_the_deed_is_done(case: Case, tmp_path: Path) -> None:
     async with scene(tmp_path, case) as there:

@@ -46,7 +46,7 @@ SCRIPT = """
 """
 
 
-@pytest.fixture(params=["asyncio", "trio"])
+@pytest.fixture(params=["asyncio", pytest.param("trio", marks=pytest.mark.soak)])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     return request.param
 
