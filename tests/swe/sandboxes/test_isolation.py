@@ -45,7 +45,7 @@ for host in {hosts!r}:
             print("reached", host, port)
         except OSError:
             pass
-for name in ("pypi.org", "example.com", {socket.gethostname()!r}):
+for name in ("example.org", "example.com", {socket.gethostname()!r}):
     try:
         print("resolved", name, socket.getaddrinfo(name, 80))
     except OSError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import abstractmethod
 from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -131,9 +132,9 @@ class ACPAgent(Agent):
         self._asking: asyncio.Future[PromptResponse] | None = None
         self._stopping: asyncio.Future[None] | None = None
 
+    @abstractmethod
     async def _start_agent(self, bridge: Bridge, place: Place, system: str) -> Program:
         """What to start where (`place`), for a bridge that is open; `system` is to be added to its system prompt."""
-        raise NotImplementedError
 
     def _aliases(self) -> Mapping[str, str | Model]:
         """The models by the names that the program asks for, besides `model_map`."""
