@@ -318,8 +318,12 @@ def test_what_cannot_work_is_refused_when_the_agent_is_made(
     ("messages", "given", "said"),
     [
         ([ChatMessageUser(content="x"), ChatMessageAssistant(content="y")], {}, "ends with the assistant's message"),
-        ([ChatMessageUser(content=[ContentAudio(audio=SOUND, format="mp3")])], {}, "asks for nothing"),
-        ([ChatMessageUser(content=[ContentText(text="x"), ContentAudio(audio=SOUND, format="mp3")])], {}, "no audio"),
+        ([ChatMessageUser(content=[ContentAudio(audio=SOUND, format="mp3")])], {}, "else than text: audio"),
+        (
+            [ChatMessageUser(content=[ContentText(text="x"), ContentAudio(audio=SOUND, format="mp3")])],
+            {},
+            "else than text: audio",
+        ),
         ([ChatMessageUser(content="x")], {"cwd": "nowhere"}, "'nowhere' is no folder"),
         ([ChatMessageUser(content="x")], {"source": "/no/such/folder"}, "does not exist"),
         ([ChatMessageUser(content="x")], {"sandbox": "other"}, "other"),
