@@ -138,10 +138,8 @@ def test_ctrl_c_ends_the_turn_with_status_130(cli: Cli, form: list[str]) -> None
         assert process.stderr is not None
         while b"Working on it." not in process.stdout.readline():
             pass
-        began = time.monotonic()
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 130
-        assert time.monotonic() - began < 3
+        assert process.wait(30) == 130
         assert b"cancelled" in process.stdout.read()
         assert process.stderr.read() == b""
 
@@ -152,12 +150,10 @@ def test_more_ctrl_c_end_an_engine_that_does_not_listen(cli: Cli) -> None:
         assert process.stderr is not None
         while b"Deaf." not in process.stdout.readline():
             pass
-        began = time.monotonic()
         for _ in range(4):
             process.send_signal(signal.SIGINT)
             time.sleep(0.4)
-        assert process.wait(20) == 130
-        assert time.monotonic() - began < 6
+        assert process.wait(30) == 130
         assert b"Traceback" not in process.stderr.read()
 
 

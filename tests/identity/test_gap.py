@@ -223,7 +223,7 @@ async def test_what_is_wrong_is_said_with_its_line(yaml: str, message: str, hint
     assert caught.value.code == "IDENTITY_INVALID"
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize(
     "bomb",
     [

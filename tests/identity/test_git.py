@@ -387,7 +387,7 @@ def _processes(server: GitServer) -> list[str]:
 
 
 async def _no_process_left(server: GitServer) -> None:
-    deadline = time.monotonic() + 2
+    deadline = time.monotonic() + 30
     while _processes(server) and time.monotonic() < deadline:
         await asyncio.sleep(0.02)
     assert _processes(server) == []

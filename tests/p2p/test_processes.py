@@ -77,7 +77,7 @@ async def test_a_peer_that_ends_in_order_is_noticed_at_once(at: At) -> None:
     async with far_peer(at.port, "desk") as process, Peer(options=at()) as client:
         connection = await welcomed(client, "desk")
         process.send_signal(signal.SIGINT)
-        await asyncio.wait_for(connection.wait_closed(), 5)
+        await asyncio.wait_for(connection.wait_closed(), 30)
         assert connection.error is None
 
 

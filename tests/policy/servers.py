@@ -213,7 +213,7 @@ def misbehaving(behave: Behave) -> Generator[str]:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
             connection.close()
-        thread.join(5)
+        thread.join(30)
 
 
 def unused_port() -> int:

@@ -67,7 +67,7 @@ async def prepared(server: Server) -> list[str]:
     return [live, over]
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 async def test_no_request_breaks_a_route(tmp_path: Path) -> None:
     async with serving(tmp_path, engines=["scripted"], max_sessions=200) as server:
         document = (await server.client.get("/v1/openapi.json")).json()

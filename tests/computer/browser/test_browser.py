@@ -167,7 +167,7 @@ async def test_dialogs_are_answered_and_told(browser: BrowserComputer, site: str
         "The page showed a dialog (confirm: 'Really?'), which was dismissed.",
     ]
     await browser.click(550, 258)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not (notices := browser.take_notices()):
             await asyncio.sleep(0.02)
     assert notices == ["The page asked for a file; no file was chosen."]

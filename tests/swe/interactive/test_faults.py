@@ -34,7 +34,7 @@ from .leading import Lead, Talk, play
 
 SECRET = "sk-a-secret-of-the-run"
 pytestmark = [
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(300),
     pytest.mark.filterwarnings("ignore:Exception ignored in.*MemoryObject"),  # streams of Inspect itself
 ]
 

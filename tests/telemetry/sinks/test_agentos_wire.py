@@ -36,10 +36,12 @@ async def test_what_a_full_spool_has_no_room_for_is_counted_and_the_rest_arrives
         await delivered(pipeline)
         stats = pipeline.stats()["sinks"][sink.destination]
         numbers = sorted(one["payload"]["number"] for one in server.events if "number" in one["payload"])
-        rest = numbers[numbers[0] == 0 :]  # the first may have been on its way already
+        early = [number for at, number in enumerate(numbers) if at == number]  # on their way already
+        rest = numbers[len(early) :]
+        assert len(early) <= 20
         assert rest == list(range(405 - len(rest), 405))  # the oldest went
         lost = 405 - len(numbers)
-        assert lost <= stats["dropped"] <= lost + 3  # news of what was dropped may be dropped itself
+        assert lost <= stats["dropped"] <= lost + 10  # news of what was dropped may be dropped itself
         assert 0 < len(numbers) < 405
         await pipeline.aclose()
 
