@@ -14,6 +14,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from computeragent.errors import ValidationError
@@ -109,6 +110,9 @@ async def test_a_stuck_sink_holds_up_nobody_and_is_bounded() -> None:
         if number % 2_000 == 0:
             await pipeline.settle(10)
     assert not await pipeline.flush(0.5)
+    with anyio.move_on_after(30):
+        while len(healthy.events) < MAX_ITEMS + 3_000:
+            await anyio.sleep(0.01)
     assert [e.payload["number"] for e in healthy.events if e.kind == "user_message"] == list(range(MAX_ITEMS + 3_000))
     stats = pipeline.stats()["sinks"]["Stuck"]
     assert stats["waiting"] <= MAX_ITEMS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 
 BASICS = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "TZ", "TMPDIR", "LANG")
@@ -14,6 +15,7 @@ CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS", "REQUEST
 
 _SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASS", "PWD", "CREDENTIAL", "AUTH", "HEADERS")
 _NO_SECRETS = frozenset({"PWD", "OLDPWD"})
+_LOGIN = re.compile(r"(?<=://)[^/@\s:]*:([^/@\s]+)(?=@)")  # of an address, such as a proxy's
 
 
 def of_host(*names: str) -> dict[str, str]:
@@ -28,4 +30,7 @@ def redacted(text: str, environment: Mapping[str, str]) -> str:
     for name, value in environment.items():
         if len(value) >= 6 and name not in _NO_SECRETS and any(word in name.upper() for word in _SECRET_WORDS):
             text = text.replace(value, "***")
+        for login in _LOGIN.finditer(value):
+            text = text.replace(login[0], "***")
+            text = text.replace(login[1], "***") if len(login[1]) >= 6 else text
     return text

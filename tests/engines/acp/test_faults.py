@@ -246,3 +246,12 @@ async def test_a_refusal_is_quoted_without_secrets(tmp_path: Path, probe: Probe)
     end = await ended(probe, tmp_path, write_plan(tmp_path, faults={"refuse": refusal}))
     assert "the key *** is of no use" in str(end.error_message)
     assert KEY not in str(end)
+
+
+async def test_a_refusal_is_short_and_tells_no_password_of_a_proxy(tmp_path: Path, probe: Probe) -> None:
+    message = "no way through http://ada:pa55-word@proxy:3128\n" + "and so on " * 5_000
+    plan = write_plan(tmp_path, faults={"refuse": {"session/new": {"code": -32603, "message": message}}})
+    end = await ended(probe, tmp_path, plan, envs={"HTTPS_PROXY": "http://ada:pa55-word@proxy:3128"})
+    said = str(end.error_message)
+    assert "no way through http://***@proxy:3128 and so on" in said
+    assert len(said) < 2_500

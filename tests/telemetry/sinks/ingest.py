@@ -153,11 +153,11 @@ class Ingest:
             return
         server.shutdown()
         server.server_close()
-        self._released.set()
         with self._lock:
             for each in self._sockets:
                 with suppress(OSError):
                     each.shutdown(socket.SHUT_RDWR)
+        self._released.set()  # now that nobody hears an answer any more
 
     def __enter__(self) -> Ingest:
         return self

@@ -25,8 +25,9 @@ _AT_ONCE = 50
 _PASTE_PART = 20_000
 _TAKEN = 10.0
 """Seconds that a program gets to take a paste."""
-_QUIET, _LONGEST_QUIET = 0.1, 1.0
-"""Seconds without another look at the clipboard after which a paste is over; more for a program that is slow to look.
+_QUIET, _LONGEST_QUIET = 0.1, 2.0
+"""Seconds without another look at the clipboard after which a paste is over; more for a program that is slow to look,
+or to begin with it.
 
 Chromium looks a dozen times, and throws the paste away if the clipboard has changed before it is done.
 """
@@ -117,7 +118,6 @@ class _Looks:
         self._loop = asyncio.get_running_loop()
         self._more = asyncio.Event()
         self._last, self._gap, self._taken = time.monotonic(), 0.0, False
-        self._begun = False
 
     def add(self, text: bool) -> None:
         """From the connection's thread."""
@@ -137,9 +137,8 @@ class _Looks:
             self._more.clear()
 
     def _add(self, at: float, text: bool) -> None:
-        if self._begun:
-            self._gap = max(self._gap, at - self._last)
-        self._last, self._taken, self._begun = at, self._taken or text, True
+        self._gap = max(self._gap, at - self._last)
+        self._last, self._taken = at, self._taken or text
         self._more.set()
 
 

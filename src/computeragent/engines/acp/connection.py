@@ -32,6 +32,7 @@ LONGEST = 64 * 1024 * 1024
 """Bytes of the longest message that is taken; a longer one is skipped."""
 
 _AUTH_REQUIRED = -32000
+_LONGEST = 2_000  # characters of what an agent says in an error
 _log = Logger("acp")
 
 
@@ -295,13 +296,16 @@ def choose(options: list[PermissionOption], *kinds: str) -> RequestPermissionRes
 
 
 def told(error: Exception) -> str:
-    """What a failed request says, in one line."""
+    """What a failed request says, in one line of at most 2,000 characters."""
     data: Any = getattr(error, "data", None)
     detail: Any = (
         cast("Json", data).get("details") or cast("Json", data).get("message") if isinstance(data, dict) else data
     )
     message = str(error) or type(error).__name__
-    return f"{message}: {detail}" if isinstance(detail, str) and detail and detail != message else message
+    if isinstance(detail, str) and detail and detail != message:
+        message = f"{message}: {detail}"
+    line = " ".join(message[: 2 * _LONGEST].split())
+    return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
 
 
 def failure(what: str, error: Exception) -> EngineError:

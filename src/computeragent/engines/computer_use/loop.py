@@ -87,6 +87,8 @@ class Turn:
                     await self._setup.desk.leave()
             finally:
                 await hands.let_go()
+        if self._setup.trajectory is not None:
+            await self._setup.trajectory.written()
 
     def result(self) -> EngineEvent:
         """The message that ends the turn."""

@@ -85,6 +85,10 @@ class Trajectory:
         if shot is not None and (points := points_of(action)):
             self._picture("screenshot_action", lambda: _marked(shot, points[-1]))
 
+    async def written(self) -> None:
+        """Returns when all that was told so far is in files."""
+        await asyncio.wrap_future(self._thread.submit(lambda: None))
+
     async def finish(self, *, usage: Mapping[str, Any], status: str = "completed") -> None:
         """The run is over; returns when all is written."""
         self._metadata |= {
