@@ -107,10 +107,33 @@ def test_parameters_and_defaults_are_the_ones_that_users_know(name: str):
         ("claude_code", {"retry_refusals": -1}, "must not be negative"),
         ("claude_code", {"retry_uncaught_errors": -1}, "must not be negative"),
         ("claude_code", {"centaur": "yes"}, "bool or CentaurOptions"),
-        ("claude_code", {"disallowed_tools": "WebSearch"}, "list of names"),
+        ("claude_code", {"disallowed_tools": "WebSearch"}, "disallowed_tools must be a list"),
         ("claude_code", {"env": {"A=B": "x"}}, "is not a variable"),
         ("claude_code", {"env": {"A": 1}}, "is not a variable"),
         ("claude_code", {"cwd": ""}, "cwd must be a text"),
+        ("claude_code", {"cwd": "half \ud800"}, "cwd must be a text"),
+        ("claude_code", {"version": 2.1}, "2.1 is not a version"),
+        ("claude_code", {"retry_refusals": "3"}, "must not be negative, and a number"),
+        ("claude_code", {"retry_uncaught_errors": 1.5}, "must not be negative, and a number"),
+        ("claude_code", {"env": "A=B"}, "env must be a dict"),
+        ("claude_code", {"env": {"HOME": "here"}}, "HOME must be a whole path"),
+        ("claude_code", {"system_prompt": 3}, "system_prompt must be a text"),
+        ("claude_code", {"system_prompt": "nul \0"}, "system_prompt must be a text"),
+        ("claude_code", {"filter": "x"}, "filter must be a function"),
+        ("claude_code", {"model_aliases": ["a"]}, "model_aliases must be a dict"),
+        ("claude_code", {"model_aliases": {"a": 1}}, "does not name a model"),
+        ("claude_code", {"model_config": "--help"}, "no model's name"),
+        ("claude_code", {"haiku_model": 3}, "no model's name"),
+        ("claude_code", {"skills": 3}, "skills must be a list"),
+        ("claude_code", {"attempts": AgentAttempts(attempts=2, incorrect_message="")}, "incorrect_message must be"),
+        ("claude_code", {"mcp_servers": MCPServerConfigStdio(name="a", command="x")}, "mcp_servers must be a list"),
+        ("claude_code", {"bridged_tools": BridgedToolsSpec(name="a", tools=[])}, "bridged_tools must be a list"),
+        ("codex_cli", {"bridged_tools": secret_word()}, "bridged_tools must be a list"),
+        ("codex_cli", {"config_overrides": "a=b"}, "config_overrides must be a dict"),
+        ("codex_cli", {"home_dir": " "}, "home_dir must be a folder"),
+        ("codex_cli", {"model_config": "a b"}, "no model's name"),
+        ("opencode", {"session_title": 3}, "session_title must be a text"),
+        ("mini_swe_agent", {"centaur": True, "system_prompt": "x"}, "no system_prompt from a terminal"),
         ("claude_code", {"model": 3}, "model must be a text"),
         ("claude_code", {"auto_mode": True, "permission_mode": "plan"}, "say two things"),
         ("claude_code", {"permission_mode": "yolo"}, "no permission mode"),
@@ -197,6 +220,50 @@ def test_a_picture_is_not_lost_without_a_word():
     with pytest.raises(ValidationError, match="something else than text: image") as caught:
         prompt_of([ChatMessageUser(content=[ContentText(text="what is this?"), picture])])
     assert "files" in str(caught.value.hint)
+
+
+def test_what_is_no_tool_server_is_not_written_out():
+    given = {"name": "x", "env": {"TOKEN": "s3cret-of-mine"}}
+    with pytest.raises(ValidationError, match="a dict is no tool server") as caught:
+        agent_of("claude_code", mcp_servers=[given])
+    assert "s3cret" not in str(caught.value)
+
+
+def test_what_no_command_can_carry_is_a_sign_that_it_was_there():
+    messages = [
+        ChatMessageUser(content="a\0b"),
+        ChatMessageAssistant(content="\ud800!"),
+        ChatMessageUser(content="c\0"),
+    ]
+    prompt = prompt_of(messages, "s\udfff")
+    assert (prompt.text, prompt.system) == ("c\ufffd", "s\ufffd")
+    assert "User: a\ufffdb\n\nAssistant: \ufffd!" in prompt.whole()
+
+
+def test_of_what_was_said_before_only_the_new_is_told():
+    messages = [
+        ChatMessageUser(content="first"),
+        ChatMessageAssistant(content="answer"),
+        ChatMessageAssistant(content="a critic's words"),
+        ChatMessageUser(content="second"),
+    ]
+    prompt = prompt_of(messages)
+    seen = {message.id for message in messages[:2]}
+    assert prompt.whole(seen) == (
+        "What was said since:\n\nAssistant: a critic's words\n\nThe message to answer now:\n\nsecond"
+    )
+    assert prompt.whole({message.id for message in messages}) == "second"
+
+
+def test_a_conversation_that_is_handed_off_asks_with_the_result_of_the_call():
+    messages = [
+        ChatMessageUser(content="first"),
+        ChatMessageAssistant(content="to you"),
+        ChatMessageTool(content="Successfully transferred", function="transfer"),
+    ]
+    prompt = prompt_of(messages)
+    assert prompt.text == "Successfully transferred"
+    assert "User: first\n\nAssistant: to you" in prompt.whole()
 
 
 def test_the_prompt_is_what_the_user_said_since_the_assistant_spoke():

@@ -23,6 +23,7 @@ from computeragent.swe.agents.options import (
     bridged_tools_of,
     centaur_of,
     mcp_servers_of,
+    model_name,
     skills_of,
     words_of,
 )
@@ -112,12 +113,17 @@ def claude_code(  # noqa: PLR0917 - the parameters that users of Inspect know, i
         **({"permission_mode": mode} if mode else {}),
         **({"system_prompt": "replace"} if replace_system_prompt else {}),
     }
+    if model_config is not None:
+        model_name(model_config, "model_config")
     roles = {
         "opus_model": opus_model,
         "sonnet_model": sonnet_model,
         "haiku_model": haiku_model,
         "subagent_model": subagent_model,
     }
+    for role, given in roles.items():
+        if given is not None and not isinstance(given, Model):
+            model_name(given, role)
     denied = words_of(disallowed_tools, "disallowed_tools")
     settings = Settings(
         row=row,
@@ -134,7 +140,7 @@ def claude_code(  # noqa: PLR0917 - the parameters that users of Inspect know, i
         model_aliases=model_aliases or {},
         filter=filter,
         retry_refusals=retry_refusals,
-        retry_uncaught_errors=retry_uncaught_errors or 0,
+        retry_uncaught_errors=retry_uncaught_errors,
         cwd=cwd,
         env=env or {},
         user=user,

@@ -23,7 +23,10 @@ from computeragent.swe.agents.options import (
     attempts_of,
     bridged_tools_of,
     centaur_of,
+    is_text,
+    mapping_of,
     mcp_servers_of,
+    model_name,
     skills_of,
     words_of,
 )
@@ -96,6 +99,8 @@ def codex_cli(  # noqa: PLR0917 - the parameters that users of Inspect know, in 
 
     """
     row = cli("codex_cli")
+    if model_config is not None:
+        model_name(model_config, "model_config")
     options, searches = options_of(web_search, goals, home_dir, config_overrides, disallowed_tools)
     settings = Settings(
         row=row,
@@ -145,9 +150,11 @@ def options_of(
             hint="Only web_search can be disallowed; config_overrides turns features off.",
         )
     search = "disabled" if denied else web_search
-    overrides = config_overrides or {}
+    if home_dir is not None and not (is_text(home_dir) and home_dir.strip()):
+        raise ValidationError("home_dir must be a folder, or None", hint=f"It is {home_dir!r}.")
+    overrides = mapping_of(config_overrides or {}, "config_overrides")
     for key, value in overrides.items():
-        if not _KEY.fullmatch(key) or key in _OURS or not isinstance(value, str):
+        if not isinstance(key, str) or not _KEY.fullmatch(key) or key in _OURS or not is_text(value):
             raise ValidationError(
                 f"config_overrides: {key!r} is not a key with a text that can be set here",
                 hint="Use dotted keys of Codex's config.toml; home_dir, web_search and goals have arguments.",

@@ -9,6 +9,7 @@ from inspect_ai.agent import Agent, AgentAttempts, agent, agent_with
 from inspect_ai.model import CompactionStrategy, GenerateFilter, Model
 
 from computeragent.clis import cli
+from computeragent.errors import ValidationError
 from computeragent.swe.agents.frame import run_agent
 from computeragent.swe.agents.options import CentaurOptions, Identity, Settings, attempts_of, centaur_of
 
@@ -59,6 +60,9 @@ def mini_swe_agent(
 
     """
     row = cli("mini_swe_agent")
+    if centaur and system_prompt:
+        hint = "Tell the person: centaur=CentaurOptions(instructions=...)."
+        raise ValidationError("mini-swe-agent takes no system_prompt from a terminal", hint=hint)
     settings = Settings(
         row=row,
         identity=lambda _served: Identity(model=row.model),

@@ -21,6 +21,7 @@ from computeragent.swe.agents.options import (
     attempts_of,
     bridged_tools_of,
     centaur_of,
+    is_text,
     mcp_servers_of,
     model_name,
     skills_of,
@@ -87,6 +88,8 @@ def opencode(
     """
     row = cli("opencode")
     shown = checked_model(opencode_model)
+    if session_title is not None and not is_text(session_title):
+        raise ValidationError("session_title must be a text, or None", hint="session_title='a title'")
     options = {"session_title": session_title} if session_title else {}
     settings = Settings(
         row=row,

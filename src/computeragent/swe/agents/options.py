@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeGuard, TypeVar
 
 from inspect_ai.agent import AgentAttempts, BridgedToolsSpec
 from inspect_ai.model import CompactionStrategy, GenerateFilter, Model
@@ -19,6 +19,7 @@ from computeragent.errors import ValidationError
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 _VERSION = re.compile(r"auto|sandbox|stable|latest|\d[A-Za-z0-9._+-]{0,127}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+T = TypeVar("T")
 
 
 def _none() -> Mapping[str, str]:
@@ -72,7 +73,7 @@ class Settings:
     model_aliases: Mapping[str, str | Model] = field(default_factory=_nobody)
     filter: GenerateFilter | None = None
     retry_refusals: int | None = None
-    retry_uncaught_errors: int = 0
+    retry_uncaught_errors: int | None = 0
     compaction: CompactionStrategy | None = None
     cwd: str | None = None
     env: Mapping[str, str] = field(default_factory=_none)
@@ -83,7 +84,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work. Raises `ValidationError`."""
-        if not _VERSION.fullmatch(self.version):
+        if not isinstance(self.version, str) or not _VERSION.fullmatch(self.version):
             raise ValidationError(
                 f"{self.version!r} is not a version of {self.row.title}",
                 hint="Use auto, sandbox, stable, latest or a version, as 1.2.3.",
@@ -91,18 +92,23 @@ class Settings:
         if self.attempts.attempts < 1:
             raise ValidationError("attempts must be at least 1", hint="1 means: no further attempt.")
         for word, number in (
-            ("retry_refusals", self.retry_refusals or 0),
+            ("retry_refusals", self.retry_refusals),
             ("retry_uncaught_errors", self.retry_uncaught_errors),
         ):
-            if number < 0:
-                raise ValidationError(f"{word} must not be negative", hint="None or 0 means: never.")
-        for name, value in self.env.items():
-            if not _VARIABLE.fullmatch(name) or not isinstance(value, str) or "\0" in value:
-                raise ValidationError(f"env: {name!r} is not a variable with a text", hint="Give names and texts.")
+            if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < 0):
+                raise ValidationError(f"{word} must not be negative, and a number", hint="None or 0 means: never.")
         for word in ("cwd", "user", "sandbox", "model"):
             value = getattr(self, word)
-            if value is not None and (not isinstance(value, str) or not value.strip() or "\0" in value):
+            if value is not None and (not is_text(value) or not value.strip()):
                 raise ValidationError(f"{word} must be a text, or None", hint=f"It is {value!r}.")
+        if self.system_prompt is not None and not is_text(self.system_prompt):
+            raise ValidationError("system_prompt must be a text, or None", hint="No NUL, no half characters.")
+        if self.filter is not None and not callable(self.filter):
+            raise ValidationError(
+                "filter must be a function, or None", hint="It is one of Inspect's `GenerateFilter`s."
+            )
+        _check_env(self.env)
+        _check_aliases(self.model_aliases)
         _unique("mcp_servers and bridged_tools", [server.name for server in self.mcp_servers] + self.bridged_names())
 
     def bridged_names(self) -> list[str]:
@@ -110,11 +116,30 @@ class Settings:
         return [spec.name for spec in self.bridged_tools]
 
 
+def _check_env(env: Mapping[str, str]) -> None:
+    for name, value in mapping_of(env, "env").items():
+        if not isinstance(name, str) or not _VARIABLE.fullmatch(name) or not is_text(value):
+            raise ValidationError(f"env: {name!r} is not a variable with a text", hint="Give names and texts.")
+    if not env.get("HOME", "/").startswith("/"):
+        raise ValidationError("env: HOME must be a whole path", hint="It begins with /, as the sandbox has it.")
+
+
+def _check_aliases(aliases: Mapping[str, str | Model]) -> None:
+    for name, model in mapping_of(aliases, "model_aliases").items():
+        if not isinstance(name, str) or not isinstance(model, (str, Model)):
+            raise ValidationError(f"model_aliases: {name!r} does not name a model", hint='{"name": "openai/gpt-5"}')
+
+
 def attempts_of(attempts: int | AgentAttempts) -> AgentAttempts:
     """How often to try."""
     if isinstance(attempts, bool) or not isinstance(attempts, (int, AgentAttempts)):
         raise ValidationError("attempts must be a number or AgentAttempts", hint="attempts=3")
-    return AgentAttempts(attempts) if isinstance(attempts, int) else attempts
+    if isinstance(attempts, int):
+        return AgentAttempts(attempts)
+    message = attempts.incorrect_message
+    if not callable(message) and not (is_text(message) and message.strip()):
+        raise ValidationError("attempts: incorrect_message must be a text or a function", hint="It is the next prompt.")
+    return attempts
 
 
 def centaur_of(centaur: bool | CentaurOptions) -> CentaurOptions | None:
@@ -128,10 +153,9 @@ def centaur_of(centaur: bool | CentaurOptions) -> CentaurOptions | None:
 
 def skills_of(skills: Sequence[str | Path | Skill] | None) -> tuple[Skill, ...]:
     """Skills, read from their folders. Raises `ValidationError` for what is none."""
-    if isinstance(skills, (str, Path)):
-        raise ValidationError("skills must be a list", hint=f"skills=[{str(skills)!r}]")
+    given = list_of(skills, "skills")
     try:
-        found = read_skills(skills or ())
+        found = read_skills(given)
     except Exception as error:  # Inspect's own kind of error has no public name
         raise ValidationError(
             f"a skill cannot be read: {error}",
@@ -143,13 +167,14 @@ def skills_of(skills: Sequence[str | Path | Skill] | None) -> tuple[Skill, ...]:
 
 def mcp_servers_of(servers: Sequence[MCPServerConfig] | None, title: str) -> tuple[McpServer, ...]:
     """Tool servers for the agent `title`, as the table has them. Raises `ValidationError` for what it cannot use."""
-    return tuple(_mcp_server(server, title) for server in servers or ())
+    return tuple(_mcp_server(server, title) for server in list_of(servers, "mcp_servers"))
 
 
 def _mcp_server(server: MCPServerConfig, title: str) -> McpServer:
     if not isinstance(server, (MCPServerConfigStdio, MCPServerConfigHTTP)):
         raise ValidationError(
-            f"{server!r} is no tool server", hint="Use MCPServerConfigStdio or MCPServerConfigHTTP of inspect_ai.tool."
+            f"a {type(server).__name__} is no tool server",
+            hint="Use MCPServerConfigStdio or MCPServerConfigHTTP of inspect_ai.tool.",
         )
     if not _NAME.fullmatch(server.name):
         raise ValidationError(
@@ -173,8 +198,9 @@ def _mcp_server(server: MCPServerConfig, title: str) -> McpServer:
 
 def bridged_tools_of(tools: Sequence[BridgedToolsSpec | Tool] | None) -> tuple[BridgedToolsSpec, ...]:
     """Tools of the host, by server; plain tools are served as one server, `tools`."""
-    specs = [each for each in tools or () if isinstance(each, BridgedToolsSpec)]
-    plain = [each for each in tools or () if not isinstance(each, BridgedToolsSpec)]
+    given = list_of(tools, "bridged_tools")
+    specs = [each for each in given if isinstance(each, BridgedToolsSpec)]
+    plain = [each for each in given if not isinstance(each, BridgedToolsSpec)]
     for each in plain:
         if not callable(each):
             raise ValidationError(f"{each!r} is no tool", hint="Give BridgedToolsSpec, or tools of Inspect.")
@@ -190,16 +216,44 @@ def bridged_tools_of(tools: Sequence[BridgedToolsSpec | Tool] | None) -> tuple[B
 
 def model_name(name: str, what: str) -> str:
     """A model's name as a program is told it."""
-    if not isinstance(name, str) or not name.strip() or name.startswith("-") or name.split() != [name]:
+    if not is_text(name) or not name.strip() or name.startswith("-") or name.split() != [name]:
         raise ValidationError(f"{what}: {name!r} is no model's name", hint="Give a name without blanks.")
     return name
 
 
 def words_of(words: Sequence[str] | None, what: str) -> tuple[str, ...]:
     """A list of names."""
-    if isinstance(words, str) or not all(isinstance(word, str) and word.strip() for word in words or ()):
+    given = list_of(words, what)
+    if not all(is_text(word) and word.strip() for word in given):
         raise ValidationError(f"{what} must be a list of names", hint="Each is a text.")
-    return tuple(words or ())
+    return tuple(given)
+
+
+def list_of(given: Sequence[T] | None, what: str) -> list[T]:
+    """What was given as a list. Raises `ValidationError` for one thing alone, and for what is no list."""
+    if given is None:
+        return []
+    if not isinstance(given, Sequence) or isinstance(given, (str, bytes, BridgedToolsSpec)):
+        raise ValidationError(f"{what} must be a list", hint=f"{what}=[…], with one in it, too.")
+    return list(given)
+
+
+def mapping_of(given: Mapping[str, T], what: str) -> Mapping[str, T]:
+    """What was given by name. Raises `ValidationError`."""
+    if not isinstance(given, Mapping):
+        raise ValidationError(f"{what} must be a dict", hint=f"It is a {type(given).__name__}.")
+    return given
+
+
+def is_text(value: Any) -> TypeGuard[str]:
+    """Whether this is a text that a command, a variable or a file can have."""
+    if not isinstance(value, str) or "\0" in value:
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # half of a pair of surrogates
+        return False
+    return True
 
 
 def _unique(what: str, names: Sequence[str]) -> None:
