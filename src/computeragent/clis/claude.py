@@ -143,6 +143,7 @@ CLAUDE_CODE = Cli(
     ),
     exits=Exits(
         crash_when_silent=True,
+        chatter=r"\[claude-code:\w+\] \{.*\}",  # such as that it does not know the model's name
         refuses_root="IS_SANDBOX=1 lets root skip permissions",
         notes=("With an endpoint that does not answer it tries for about three minutes: set a limit.",),
     ),

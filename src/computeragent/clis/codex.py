@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import posixpath
 import tomllib
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -72,7 +73,7 @@ def _lay_over(below: dict[str, Any], above: dict[str, Any]) -> None:
 
 
 def _home(run: Run) -> str:
-    return run.options.get("home", f"{run.home}/.codex")
+    return posixpath.join(run.cwd, run.options.get("home", f"{run.home}/.codex"))
 
 
 def _environment(run: Run) -> dict[str, str]:

@@ -129,9 +129,13 @@ class AcpForm:
 
 @dataclass(frozen=True, kw_only=True)
 class Exits:
-    """What an agent's end means. `crash_when_silent`: exit 1 without a word on stderr is a crash, worth resuming."""
+    """What an agent's end means. `crash_when_silent`: exit 1 without a word on stderr is a crash, worth resuming.
+
+    `chatter` is a pattern of lines on stderr that are no such word.
+    """
 
     crash_when_silent: bool = False
+    chatter: str = ""
     refuses_root: str = ""
     notes: tuple[str, ...] = ()
 

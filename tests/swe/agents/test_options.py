@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from inspect_ai.agent import AgentState, agent
+from inspect_ai.agent import AgentState, agent, handoff, react
 from inspect_ai.model import (
     ChatMessageAssistant,
     ChatMessageUser,
@@ -114,6 +114,18 @@ def test_a_crash_is_resumed_where_it_was(tmp_path: Path, claude: Path):
     assert one.output.completion == "bowline"
     assert GO_ON in scene.text(-1)
     assert "granny" in scene.text(-1)
+
+
+def test_a_crash_is_one_whatever_it_says_of_the_name_of_the_model(tmp_path: Path, claude: Path):
+    # With a model that it does not know Claude Code says so on stderr, each time.
+    text = CRASHES.replace("2>&1\nexit 1", "\necho said >> said.txt\nexit 1").replace("PROGRAM", str(claude))
+    solver, given = with_program(text, version="sandbox")
+    scene = Scene([say("granny"), say("bowline")])
+    one = only(play(scene, solver, tmp_path, given))
+    assert one.error is None, one.error
+    assert one.output.completion == "bowline"
+    assert GO_ON in scene.text(-1)
+    assert "said.txt" in one.scores["right"].metadata["files"]
 
 
 def test_a_program_that_crashes_for_ever_is_an_error_of_the_sample(tmp_path: Path):
@@ -232,6 +244,71 @@ def test_a_second_turn_goes_on_with_the_session(tmp_path: Path):
     assert "granny" in last
     assert "And which knot now?" in last
     assert "The conversation so far" not in last
+
+
+@agent
+def criticised(of, critic, *then):
+    """An agent, a critic of its work, and agents that work on."""
+
+    async def execute(state: AgentState) -> AgentState:
+        state = await of(state)
+        for follower in then or (of,):
+            state.messages.append(ChatMessageAssistant(content=critic))
+            state.messages.append(ChatMessageUser(content="Do as the critic says"))
+            state = await follower(state)
+        return state
+
+    return execute
+
+
+def test_a_session_that_goes_on_is_told_what_others_said_meanwhile(tmp_path: Path):
+    scene = Scene([say("granny"), say("bowline")])
+    one = only(play(scene, criticised(agent_of("claude_code"), "A granny slips."), tmp_path))
+    assert one.error is None, one.error
+    last = scene.text(-1)
+    assert "What was said since:\n\nAssistant: A granny slips.\n\nThe message to answer now:" in last
+    assert last.count("Please write the proof") == 1
+
+
+def test_a_session_that_goes_on_is_told_another_system_prompt(tmp_path: Path):
+    need("opencode")
+    planner = agent_of("opencode", system_prompt="You plan.")
+    worker = agent_of("opencode", system_prompt="You work.")
+    scene = Scene([say("granny"), say("sheepshank"), say("bowline")])
+    one = only(play(scene, criticised(planner, "No.", worker, worker), tmp_path))
+    assert one.error is None, one.error
+    assert "granny" in scene.text(1), "it is the same session"
+    assert [scene.text(index).count("You work.") for index in range(3)] == [0, 1, 1]
+
+
+def test_a_conversation_can_be_handed_off_to_an_agent(tmp_path: Path):
+    hand = call("transfer_to_claude_code")
+    scene = Scene([hand, say("a bowline it is"), hand, say("still a bowline"), call("submit", answer="bowline")])
+    one = only(play(scene, react(tools=[handoff(agent_of("claude_code"))]), tmp_path))
+    assert one.error is None, one.error
+    assert one.scores["right"].value == "C"
+    assert "User: Please write the proof" in scene.text(1)
+    assert "a bowline it is" in scene.text(3), "its session goes on"
+    assert "[Claude Code] still a bowline" in scene.text(4)
+
+
+@pytest.mark.parametrize("model", ["inspect", "inspect/mockllm/model", "grader"])
+def test_a_model_has_the_names_that_the_bridge_knows(model: str, tmp_path: Path):
+    other = Scene([say("bowline")])
+    roles = {"grader": get_model("mockllm/grader", custom_outputs=other, memoize=False)}
+    scene = Scene([say("bowline")])
+    one = only(play(scene, agent_of("claude_code", model=model), tmp_path, model_roles=roles))
+    assert one.error is None, one.error
+    assert len((other if model == "grader" else scene).asked) == 1
+
+
+def test_a_home_of_codex_is_where_it_works(tmp_path: Path):
+    scene = Scene([shell("codex_cli", "ls .mine"), say("bowline")])
+    solver = agent_of("codex_cli", cwd="sub", home_dir=".mine", system_prompt="From AGENTS.md")
+    one = only(play(scene, solver, tmp_path, sample(**{"sub/file.txt": "x"})))
+    assert one.error is None, one.error
+    assert "From AGENTS.md" in scene.text(0)
+    assert "config.toml" in scene.text(-1)
 
 
 def test_a_conversation_of_somebody_else_is_told(tmp_path: Path):

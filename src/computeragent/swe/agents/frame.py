@@ -9,7 +9,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from inspect_ai.agent import Agent, AgentState
-from inspect_ai.model import Model, get_model
+from inspect_ai.model import Model
 from inspect_ai.tool import install_skills
 from inspect_ai.util import sandbox as sandbox_environment
 
@@ -22,6 +22,7 @@ from computeragent.swe.agents.places import place_of
 from computeragent.swe.agents.prompts import prompt_of
 from computeragent.swe.agents.working import Session, Work
 from computeragent.swe.bridge import agent_bridge
+from computeragent.swe.bridge.models import Models
 from computeragent.swe.sandboxes.types import unwrapped
 from computeragent.telemetry.redaction import SECRETS, Redactor
 
@@ -73,7 +74,11 @@ async def _execute(state: AgentState, settings: Settings) -> AgentState:
     )
     identity = settings.identity(served_name(settings.model))
     session = Session(f"computeragent:{row.name}:{settings.sandbox or 'default'}:{place.home}:{place.cwd}")
-    resume = bool(prompt.earlier and session.known)
+    resume = bool(prompt.before and session.known)
+    asked = prompt.whole(session.seen) if resume else prompt.whole()
+    if resume and row.system_prompt == "prompt" and prompt.system not in {"", session.system}:
+        asked = f"{prompt.system}\n\n{asked}"  # it has begun with another one
+    session.tell(prompt.system, state.messages)
     async with agent_bridge(
         state,
         sandbox=sandbox,
@@ -84,9 +89,10 @@ async def _execute(state: AgentState, settings: Settings) -> AgentState:
         compaction=settings.compaction,
         bridged_tools=settings.bridged_tools,
         web_search=settings.web_search,
+        sandbox_name=settings.sandbox,
     ) as bridge:
         run = Run(
-            prompt=prompt.text if resume else prompt.whole(),
+            prompt=asked,
             model=identity.model,
             base_url=bridge.base_url,
             api_key=bridge.api_key,
@@ -113,5 +119,5 @@ async def _execute(state: AgentState, settings: Settings) -> AgentState:
 
 def served_name(model: str | Model | None) -> str:
     """The name of the model that answers, without its provider."""
-    served = get_model(model).name
+    served = Models(model, None).choose("").name
     return served.rpartition("/")[2] or served

@@ -62,18 +62,21 @@ async def _installed(inner: SandboxEnvironment, name: str, user: str | None, sea
 
 
 async def _platform(inner: SandboxEnvironment) -> SandboxPlatform:
-    system, machine, *musl = (await _sh(inner, _PLATFORM)).split("\n")[:3]
-    return platform_of(system, machine, musl="musl" in musl)
+    system, machine, musl = [*(await _sh(inner, _PLATFORM)).split("\n"), "", ""][:3]
+    return platform_of(system, machine, musl=musl == "musl")
 
 
 async def _carry(inner: SandboxEnvironment, artifact: Artifact) -> str:
     folder = f"{INSIDE}/{artifact.name}/{artifact.version}"
     wheels = packages()[artifact.name].kind == "wheels"
     program = f"{folder}/{artifact.program.relative_to(artifact.folder)}"
-    if (await inner.exec(["test", "-e", f"{folder}/.ready"], timeout=_LIMIT)).success:
+    ready = ["test", "-e", f"{folder}/.ready"]
+    if (await inner.exec(ready, timeout=_LIMIT)).success:
         return program
     # One at a time: a program has hundreds of megabytes, and is in memory on its way.
     async with concurrency(f"computeragent-carry-{artifact.name}", 1, visible=False):
+        if (await inner.exec(ready, timeout=_LIMIT)).success:
+            return program  # another agent of this sample has carried it meanwhile, and may be running it
         packed = await asyncio.to_thread(_packed, artifact.folder, without="env" if wheels else "")
         await inner.write_file(f"{folder}/program.tar", packed)
         del packed

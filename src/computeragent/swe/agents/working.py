@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from logging import getLogger
-from typing import cast
+from typing import Any, cast
 
 from inspect_ai.agent import AgentState
+from inspect_ai.model import ChatMessage
 from inspect_ai.scorer import Score, score
 from inspect_ai.util import store, trace_message
 
 from computeragent.clis import Run
-from computeragent.errors import CliFailedError
+from computeragent.errors import CliFailedError, ValidationError
 from computeragent.swe.agents.launching import Ended, run, start
-from computeragent.swe.agents.options import Settings
+from computeragent.swe.agents.options import Settings, is_text
 from computeragent.swe.agents.places import Place
 from computeragent.swe.bridge import Bridge
 from computeragent.swe.sandboxes.types import unwrapped
@@ -29,11 +31,17 @@ _log = getLogger(__name__)
 
 
 class Session:
-    """Whether a sample has a session of this agent, and its id. It is kept in the sample's store, and so in the log."""
+    """Whether a sample has a session of this agent, and what it knows. It is kept in the sample's store, so in the log.
+
+    `id` is its name, `system` the system prompt that it was given last, `seen` the ids of messages that it has seen.
+    """
 
     def __init__(self, key: str) -> None:
         self._key = key
-        self.id = str(store().get(key, ""))
+        kept: dict[str, Any] = store().get(key, {})
+        self.id = str(kept.get("id", ""))
+        self.system = str(kept.get("system", ""))
+        self.seen = frozenset[str](kept.get("seen", ()))
 
     @property
     def known(self) -> bool:
@@ -46,9 +54,13 @@ class Session:
             self.id = str(uuid.uuid4())
         return self.id
 
+    def tell(self, system: str, messages: Sequence[ChatMessage]) -> None:
+        """It is told, or has seen, all of this."""
+        self.system, self.seen = system, self.seen | {message.id for message in messages if message.id}
+
     def keep(self) -> None:
         """There is one now."""
-        store().set(self._key, self.id or "latest")
+        store().set(self._key, {"id": self.id or "latest", "system": self.system, "seen": sorted(self.seen)})
 
 
 @dataclass(kw_only=True)
@@ -78,16 +90,20 @@ class Work:
         if isinstance(message, str):
             return message
         said = cast("Callable[[AgentState, list[Score]], str | Awaitable[str]]", message)(self.bridge.state, scores)
-        return said if isinstance(said, str) else await said
+        text = said if isinstance(said, str) else await said
+        if not is_text(text) or not text.strip():
+            raise ValidationError("attempts: incorrect_message gives no text", hint="What it gives is the next prompt.")
+        return text
 
     async def _attempt(self, now: Run) -> Run:
         """Launch until it ends well. The run that did, for the next attempt to go on with."""
-        left = self.settings.retry_uncaught_errors
+        left = self.settings.retry_uncaught_errors or 0
         while True:
             asked = self.bridge.requests
             ended = await self._launch(now)
             told = self.bridge.requests > asked
             if told:
+                self.session.tell(self.session.system, self.bridge.state.messages)
                 self.session.keep()
                 self._refuse_missing_tools()
             if told and (ended.status == 0 or self.bridge.refused):
@@ -126,7 +142,9 @@ class Work:
         return await run(process, self._trace)
 
     def _is_crash(self, ended: Ended) -> bool:
-        return self.settings.row.exits.crash_when_silent and ended.status == 1 and not ended.stderr.strip()
+        exits = self.settings.row.exits
+        said = [line for line in ended.stderr.splitlines() if line.strip() and not re.fullmatch(exits.chatter, line)]
+        return exits.crash_when_silent and ended.status == 1 and not said
 
     def _resumed(self, now: Run, *, told: bool) -> Run:
         if told:
@@ -145,7 +163,7 @@ class Work:
             )
 
     def _failed(self, ended: Ended, *, told: bool) -> CliFailedError:
-        row, retries = self.settings.row, self.settings.retry_uncaught_errors
+        row, retries = self.settings.row, self.settings.retry_uncaught_errors or 0
         hint = "debug=True has it say more; version= chooses another one of it."
         if not told:
             hint = f"It asked the model nothing: look at env, mcp_servers and its own settings. {hint}"
