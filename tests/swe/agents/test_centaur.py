@@ -77,21 +77,32 @@ async def until(terminal: int, text: str, seen: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "line"), [("claude_code", "claude -p"), ("codex_cli", "codex exec --skip-git-repo-check")]
+    ("name", "line"),
+    [
+        ("claude_code", "claude -p"),
+        ("codex_cli", "codex exec --skip-git-repo-check"),
+        ("gemini_cli", "gemini -p"),
+    ],
 )
 def test_a_person_asks_the_agent_and_submits(name: str, line: str, tmp_path: Path):
     need(name)
-    scene = Scene([shell(name, "echo tied > knot.txt"), say("a bowline it is")])
+    scene = Scene([shell(name, "echo tied-$MINE > knot.txt; cat knot.txt"), say("a bowline it is")])
     seen: list[str] = []
     typed = [
         ("$ ", f"{line} 'Please tie a knot' </dev/null; echo after-$((6*7))"),
         ("after-42", "task submit bowline"),
         ("No (n): ", "y"),
     ]
-    solver = with_person(agent_of(name, centaur=CentaurOptions(record_session=False), cwd="work"), typed, seen)
+    options = CentaurOptions(record_session=False)
+    env = {"MINE": "it's $HOME", "A_KEY": "s3cret-of-mine-1234567"}
+    at_hand = agent_of(name, centaur=options, cwd="work", env=env, system_prompt="Mind the otters.")
+    solver = with_person(at_hand, typed, seen)
     one = only(play(scene, solver, tmp_path, sample(**{"work/readme.txt": "x"})))
     assert one.error is None, (one.error, "".join(seen))
     assert "Please tie a knot" in scene.text(0)
+    assert "Mind the otters." in scene.text(0)
+    assert "tied-it's $HOME" in scene.text(1)
+    assert not [event for event in one.events if "s3cret-of-mine" in event.model_dump_json()]
     assert "a bowline it is" in "".join(seen)
     assert one.output.completion == "bowline"
     assert one.scores["right"].value == "C"
