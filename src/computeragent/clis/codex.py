@@ -147,6 +147,7 @@ CODEX_CLI = Cli(
     files=_files,
     skills=_skills,
     interactive=_interactive,
+    requires_servers=True,
     system_prompt="file",
     acp=AcpForm(
         adapter=npm_bundle("@agentclientprotocol/codex-acp", "codex-acp"),

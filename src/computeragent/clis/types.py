@@ -167,6 +167,8 @@ class Cli:
     `{cwd}` or by a function of the run; empty: it has none. `interactive` are the arguments with which a person starts
     it in a terminal. Where what was submitted is not the model's last message, `answer_in` is the file that has it, and
     `answer` reads it from that file's text.
+    `requires_servers`: it ends with an error when a tool server does not start; others go on without its tools, which
+    have the server's name in theirs.
     `dialect` is the model wire it speaks, `shell_tool` and `shell_argument` what it calls its shell. `mcp` says which
     transports of tool servers it knows. `needs` are programs that must be on PATH.
     """
@@ -188,6 +190,7 @@ class Cli:
     answer_in: Text = _no_text
     answer: Callable[[str], str] = _as_it_is
     mcp: frozenset[Literal["stdio", "http"]] = frozenset(("stdio", "http"))
+    requires_servers: bool = False
     system_prompt: Literal["flag", "file", "prompt"] = "prompt"
     denies_tools: bool = False
     resumes: Literal["id", "latest", "trajectory"] = "latest"

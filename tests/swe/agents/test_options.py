@@ -17,6 +17,7 @@ from inspect_ai.model import (
     ModelAPI,
     get_model,
 )
+from inspect_ai.tool import MCPServerConfigStdio
 from inspect_ai.util import store
 
 from computeragent.artifacts import listed
@@ -163,6 +164,17 @@ def test_a_tool_of_the_host_that_never_reaches_the_model_is_an_error(tmp_path: P
     assert one.error is not None
     assert "did not offer the model" in one.error.message
     assert "secret_word" in one.error.message
+    assert not one.scores
+
+
+@pytest.mark.parametrize("name", ["claude_code", "codex_cli", "gemini_cli", "opencode"])
+def test_a_tool_server_that_does_not_start_is_an_error(name: str, tmp_path: Path):
+    need(name)
+    server = MCPServerConfigStdio(name="not-there", command="/no/such/server")
+    one = only(play(Scene([say("bowline")] * 2), agent_of(name, mcp_servers=[server]), tmp_path))
+    assert one.error is not None
+    assert "not-there" in one.error.message
+    assert "mcp_servers" in one.error.message
     assert not one.scores
 
 

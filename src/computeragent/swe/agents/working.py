@@ -155,11 +155,18 @@ class Work:
         return replace(now, session_id=self.session.begin(resume=False))
 
     def _refuse_missing_tools(self) -> None:
-        if self.bridge.missing_tools:
+        missing, row = list(self.bridge.missing_tools), self.settings.row
+        if not row.requires_servers:
+            missing += [
+                f"any tool of {server.name}"
+                for server in self.settings.mcp_servers
+                if not self.bridge.offered(server.name)
+            ]
+        if missing:
             raise CliFailedError(
-                f"{self.settings.row.title} did not offer the model {', '.join(self.bridge.missing_tools)}",
-                hint="Bridged tools that the model never sees make another task of it: look at disallowed_tools, at "
-                "the agent's own settings, and at debug=True.",
+                f"{row.title} did not offer the model {', '.join(missing)}",
+                hint="Tools that the model never sees make another task of it: look whether the servers of mcp_servers "
+                "start in the sandbox, at disallowed_tools, at the agent's own settings, and at debug=True.",
             )
 
     def _failed(self, ended: Ended, *, told: bool) -> CliFailedError:

@@ -50,6 +50,7 @@ class Bridge:
     on_failure: Callable[[], None] | None = field(default=None, repr=False)
     _offered: dict[Key, str] = field(default_factory=dict[Key, str], repr=False)
     _seen: set[Key] = field(default_factory=set[Key], repr=False)
+    _names: set[str] = field(default_factory=set[str], repr=False)
 
     @property
     def refused(self) -> bool:
@@ -60,6 +61,11 @@ class Bridge:
     def missing_tools(self) -> tuple[str, ...]:
         """The tools of the host that no request to the model has offered so far, as `server/tool`."""
         return tuple(f"{server}/{tool}" for server, tool in self._offered if (server, tool) not in self._seen)
+
+    def offered(self, server: str) -> bool:
+        """Whether some request has offered the model a tool that has this server's name in its own."""
+        word = f"{_plain(server)}_"
+        return any(word in name for name in self._names)
 
     async def ready(self, timeout: float = 120.0) -> None:
         """Return once the agent can reach all that is served.
@@ -93,6 +99,7 @@ class Bridge:
     def note_tools(self, tools: Collection[ToolInfo], spaces: Mapping[str, str] = _NONE) -> None:
         """A request offers these to the model; `spaces` are the namespaces of those that have one."""
         for tool in tools:
+            self._names.add(_plain(f"{spaces.get(tool.name, '')}_{tool.name}"))
             self._seen.update(meant(tool, self._offered, spaces.get(tool.name, "")))
 
     def note_output(self, output: ModelOutput) -> None:
