@@ -16,7 +16,11 @@ def _arguments(run: Run) -> tuple[str, ...]:
     elif run.session_id:
         session = ("--session-id", run.session_id)
     arguments = [*session, "--print", "--output-format", "stream-json", "--verbose", *_settings(run)]
-    return (*arguments, "--", run.prompt)
+    return tuple(arguments) if run.long else (*arguments, "--", run.prompt)
+
+
+def _given(run: Run) -> str:
+    return run.prompt if run.long else ""
 
 
 def _settings(run: Run) -> tuple[str, ...]:
@@ -122,6 +126,7 @@ CLAUDE_CODE = Cli(
     arguments=_arguments,
     environment=_environment,
     files=_files,
+    given=_given,
     skills="{cwd}/.claude/skills",
     interactive=_settings,
     system_prompt="flag",

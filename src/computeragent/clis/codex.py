@@ -26,7 +26,11 @@ def _arguments(run: Run) -> tuple[str, ...]:
     arguments += _overrides(run)
     if run.resume:
         arguments += ["resume", run.session_id or "--last"]
-    return (*arguments, "--", run.prompt)
+    return (*arguments, "--", "-" if run.long else run.prompt)
+
+
+def _given(run: Run) -> str:
+    return run.prompt if run.long else ""
 
 
 def _overrides(run: Run) -> list[str]:
@@ -145,6 +149,7 @@ CODEX_CLI = Cli(
     arguments=_arguments,
     environment=_environment,
     files=_files,
+    given=_given,
     skills=_skills,
     interactive=_interactive,
     requires_servers=True,

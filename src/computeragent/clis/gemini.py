@@ -13,7 +13,11 @@ def _gemini_arguments(run: Run) -> tuple[str, ...]:
     arguments = ["--output-format", "text", *_interactive(run)]
     if run.resume:
         arguments += ["--resume", run.session_id or "latest"]
-    return (*arguments, f"--prompt={run.text}")
+    return tuple(arguments) if run.long else (*arguments, f"--prompt={run.text}")
+
+
+def _given(run: Run) -> str:
+    return run.text if run.long else ""
 
 
 def _interactive(run: Run) -> tuple[str, ...]:
@@ -69,6 +73,7 @@ GEMINI_CLI = Cli(
     arguments=_gemini_arguments,
     environment=_gemini_environment,
     files=_gemini_files,
+    given=_given,
     skills="{home}/.gemini/skills",
     interactive=_interactive,
     denies_tools=True,

@@ -14,6 +14,8 @@ CodexWebSearch: TypeAlias = Literal["live", "cached", "disabled"]
 """How Codex searches the web."""
 
 EMPTY: Mapping[str, str] = MappingProxyType({})
+ARGUMENT = 100_000
+"""Bytes that a prompt may have as an argument."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +59,11 @@ class Run:
     mcp: tuple[McpServer, ...] = ()
     options: Mapping[str, str] = field(default_factory=lambda: EMPTY)
     debug: bool = False
+
+    @property
+    def long(self) -> bool:
+        """Whether the prompt is too long for an argument (128 KB): agents that read their input are given it there."""
+        return len(self.text.encode()) > ARGUMENT
 
     @property
     def text(self) -> str:

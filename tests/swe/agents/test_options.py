@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from inspect_ai.agent import AgentState, agent, handoff, react
+from inspect_ai.agent import AgentAttempts, AgentState, agent, handoff, react
 from inspect_ai.model import (
     ChatMessageAssistant,
     ChatMessageUser,
@@ -43,6 +43,19 @@ def claude(programs) -> Path:
 
 def names(scene: Scene, index: int = 0) -> set[str]:
     return {tool.name for tool in scene.asked[index][1]}
+
+
+@pytest.mark.parametrize("name", ["claude_code", "codex_cli", "gemini_cli", "opencode"])
+def test_a_prompt_that_is_too_long_for_an_argument_arrives(name: str, tmp_path: Path):
+    need(name)
+    text = "-" + "otter " * 40_000 + "end"
+    scene = Scene([say("granny"), say("bowline")])
+    again = AgentAttempts(attempts=2, incorrect_message=f"{text} of the second")
+    one = only(play(scene, agent_of(name, attempts=again), tmp_path, sample(text)))
+    assert one.error is None, one.error
+    assert text in scene.text(0)
+    assert f"{text} of the second" in scene.text(1)
+    assert "granny" in scene.text(1)
 
 
 def test_a_filter_answers_instead_of_the_model(tmp_path: Path):
