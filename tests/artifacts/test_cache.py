@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import tarfile
 import threading
 import time
@@ -199,3 +201,38 @@ def test_a_platform_is_told_from_uname(system: str, machine: str, musl: bool, wa
 def test_a_platform_that_no_agent_runs_on_is_refused(system: str, machine: str):
     with pytest.raises(PlatformError):
         platform_of(system, machine, musl=False)
+
+
+READER = """
+from computeragent.artifacts import fetch
+from computeragent.errors import ComputerAgentError
+for name, version in (("opencode", "stable"), ("opencode", "9.9.9"), ("codex_cli", "stable")):
+    try:
+        print(fetch(name, version, "linux-x64").version)
+    except ComputerAgentError as error:
+        print(error)
+"""
+
+
+def test_a_cache_of_ones_own_that_can_only_be_read_is_used_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COMPUTERAGENT_ARTIFACTS", str(tmp_path / "shared"))
+    write_package(tmp_path / "seeds", "1.2.3")
+    assert seed(tmp_path / "seeds")[0].folder.is_relative_to(tmp_path / "shared")
+    bound = ("bwrap", "--dev-bind", "/", "/", "--ro-bind", str(tmp_path / "shared"), str(tmp_path / "shared"))
+    done = subprocess.run(
+        [*bound, sys.executable, "-c", READER], capture_output=True, text=True, check=False, timeout=100
+    )
+    found, missing, other = done.stdout.splitlines()
+    assert found == "1.2.3"
+    assert missing == "opencode 9.9.9 (linux-x64) is not in the cache, and the cache can only be read"
+    assert other == "codex_cli is not in the cache, and the cache can only be read"
+    assert "Traceback" not in done.stderr
+
+
+def test_a_cache_that_cannot_be_made_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("COMPUTERAGENT_ARTIFACTS", str(tmp_path / "file" / "cache"))
+    write_package(tmp_path / "seeds", "1.2.3")
+    assert listed() == []
+    with pytest.raises(ArtifactError, match="cannot be used: Not a directory"):
+        seed(tmp_path / "seeds")

@@ -72,7 +72,8 @@ def fetch(
 
     `name` is an agent of the table (`claude_code`), an adapter (`codex_cli_acp`) or `node`. `version` is `auto`,
     `stable`, `latest` or a number; `auto` means the stable one, or what the cache has where no registry answers.
-    `platform` defaults to this machine's. With `offline` (default: COMPUTERAGENT_OFFLINE) the network is not touched.
+    `platform` defaults to this machine's. With `offline` (default: COMPUTERAGENT_OFFLINE) the network is not touched,
+    nor where the cache can only be read.
     Processes and threads that ask for the same wait for one download. Blocks; call it from a thread in async code.
 
     Raises `UnknownCliError`, `UnknownVersionError`, `PlatformError`, `ArtifactUnavailableError`,
@@ -80,7 +81,7 @@ def fetch(
     """
     package = package_of(name)
     target = checked(platform) if platform is not None else host_platform()
-    quiet = is_offline(offline)
+    quiet = is_offline(offline) or cache.read_only()
     word = "stable" if version == "auto" else version
     if package.kind == "native":
         native_spec(Order(name=name, package=package, version="0", platform=target, tell=tell))
@@ -161,6 +162,8 @@ def _cached(order: Order) -> Artifact | None:
         order.say("checking")
         cache.check(folder)
     except ArtifactCorruptError as error:
+        if cache.read_only():
+            raise
         cache.remove_corrupt(folder, error)
         return None
     return cache.read(folder)

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from computeragent.artifacts import cache
 from computeragent.errors import (
     ArtifactCorruptError,
     ArtifactError,
@@ -42,10 +43,11 @@ def is_offline(given: bool | None = None) -> bool:
 
 def refuse_offline(what: str) -> None:
     """Raise what tells that the network would be needed."""
+    reason = "the cache can only be read" if cache.read_only() else "this machine is offline"
     raise ArtifactUnavailableError(
-        f"{what} is not in the cache, and this machine is offline",
-        hint="Run `computeragent artifacts prefetch` where there is a network, or `artifacts seed DIR` from a folder "
-        "of packages; unset COMPUTERAGENT_OFFLINE to fetch it now.",
+        f"{what} is not in the cache, and {reason}",
+        hint="Run `computeragent artifacts prefetch` where there is a network (of a sandbox: on its host), or "
+        "`artifacts seed DIR` from a folder of packages; unset COMPUTERAGENT_OFFLINE to fetch it now.",
     )
 
 

@@ -1,7 +1,8 @@
 """`BwrapSubstrate`: engines in a bubblewrap jail, on Linux, without root, a daemon or an image.
 
-The jail sees the system's programs, this interpreter and its packages, read-only; its workspace and its state; and a
-private /tmp and home. Nothing of the host's environment, home, processes or, by default, network.
+The jail sees the system's programs, this interpreter and its packages, and the programs of agents that are in the
+cache, read-only; its workspace and its state; and a private /tmp and home. Nothing of the host's environment, home,
+processes or, by default, network.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any, Literal, Self
 import anyio
 
 from computeragent import credentials
+from computeragent.artifacts.cache import root as programs
 from computeragent.credentials import PROVIDERS
 from computeragent.errors import SubstrateError, ValidationError
 from computeragent.protocol_types import SubstrateHandle
@@ -182,6 +184,7 @@ class BwrapSubstrate:
             made += [*size, "--tmpfs", path]
         for path in interpreter_paths():
             made += _shown(path)
+        made += ["--ro-bind-try", os.path.realpath(programs()), str(programs())]
         for each in [*self._binds, *mounts]:
             made += ["--bind" if each.writable else "--ro-bind", each.source, each.target]
         for name, value in self._environment().items():
@@ -199,6 +202,7 @@ class BwrapSubstrate:
             "TMPDIR": "/tmp",  # noqa: S108 - the jail's own
             "IS_SANDBOX": "1",
             "COMPUTERAGENT_HOME": f"{HOME}/.computeragent",
+            "COMPUTERAGENT_ARTIFACTS": str(programs()),
         }
 
 

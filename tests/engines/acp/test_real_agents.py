@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from clis.running import PROOF, script_for
+from computeragent import ComputerAgent
 from computeragent.clis import cli
 from computeragent.engines.acp import AcpEngine
 from computeragent.eventlog import MemoryEventLog
@@ -154,6 +155,33 @@ async def test_under_a_policy_even_reading_is_judged_and_a_denial_leaves_no_trac
     decisions = [event for event in events if isinstance(event, CaPermissionDecision)]
     assert [each.decision for each in decisions] == ["deny"]
     assert not isinstance(events[-1], CaSessionEnded)
+
+
+@pytest.mark.parametrize(
+    "name", ["gemini_cli", pytest.param("claude_code", marks=SOAK), pytest.param("opencode", marks=SOAK)]
+)
+async def test_in_a_jail_it_has_its_program_and_no_key(name: str, tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    shell = cli(name).shell_tool
+    looks = ToolUse(name=shell, input={"command": "uname -n > seen.txt; env >> seen.txt", "description": "look"})
+    script = Script(rules=(Rule(match="look around", turns=(Reply(tools=(looks,)), Reply(text="I have looked."))),))
+    async with ModelSimulator(script) as simulator:
+        envs = {"ANTHROPIC_BASE_URL": simulator.url, "ANTHROPIC_API_KEY": KEY}
+        envs |= {"OPENAI_BASE_URL": f"{simulator.url}/v1", "OPENAI_API_KEY": KEY}
+        envs |= {"GOOGLE_GEMINI_BASE_URL": simulator.url, "GEMINI_API_KEY": KEY}
+        async with ComputerAgent(
+            source=tmp_path / "work",
+            engine="acp",
+            options={"cli": name},
+            runtime="bwrap",
+            envs=envs,
+            on_tool_call=lambda _: True,
+        ) as agent:
+            assert (await agent.chat("Please look around")).text == "I have looked."
+        assert KEY in str(simulator.calls[-1].http.headers)
+    seen = (tmp_path / "work" / "seen.txt").read_text()
+    assert seen.startswith("sandbox\n")
+    assert KEY not in seen
 
 
 @pytest.mark.soak

@@ -14,7 +14,6 @@ from typing import Self
 
 from inspect_ai.util import SandboxUserUnsupportedError, sandboxenv
 
-from computeragent.artifacts.cache import root as programs
 from computeragent.substrates.bwrap import BwrapSubstrate, find_bwrap, wrapping
 from computeragent.substrates.cgroups import make_whole
 from computeragent.substrates.mounts import HOME, UID, Mount
@@ -54,8 +53,8 @@ class BwrapSandbox(SupervisedSandbox):
 
 
 def _arguments(substrate: BwrapSubstrate) -> list[str]:
-    shown = [Mount(os.path.realpath(path), str(path), writable=False) for path in (programs(), INSIDE)]
-    made = ["--tmpfs", CWD, *substrate.arguments(shown)]  # first: what is shown may be there, or below
+    shown = Mount(os.path.realpath(INSIDE), str(INSIDE), writable=False)
+    made = ["--tmpfs", CWD, *substrate.arguments([shown])]  # first: what is shown may be there, or below
     for path in sorted(each for name in _ETC for each in Path("/etc").glob(name)):
         made += ["--ro-bind-try", str(path), str(path)]
     return [*made, "--as-pid-1", "--chdir", CWD]
