@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 from inspect_ai.util import sandboxenv
 from inspect_ai.util._sandbox.local import LocalSandboxEnvironment
 
+from computeragent.artifacts import Artifact
 from computeragent.settings import home
 from computeragent.swe.agents import installing
 
@@ -109,6 +111,62 @@ def test_into_a_sandbox_of_others_the_program_is_carried(name: str, tmp_path: Pa
     (program,) = (tmp_path / "programs" / name).iterdir()
     assert (program / ".ready").exists()
     assert not (program / "program.tar").exists()
+
+
+class Nothing(OfOthers):
+    """A sandbox in which nothing can be done."""
+
+    async def exec(self, *_args, **_more):
+        raise AssertionError("this is another sandbox's work")
+
+    async def exec_remote(self, *_args, **_more):
+        raise AssertionError("this is another sandbox's work")
+
+
+@sandboxenv(name="two-of-others")
+class TwoOfOthers(OfOthers):
+    """A sample with two of them: the first is of no use."""
+
+    @classmethod
+    async def sample_init(cls, task_name, config, metadata):
+        return {"default": Nothing(), "second": OfOthers()}
+
+
+@pytest.mark.soak  # Inspect's own bridge takes seconds for each call, and programs are copied
+def test_of_two_sandboxes_of_others_the_one_that_is_named_has_the_agent_and_its_bridge(tmp_path: Path, monkeypatch):
+    need("claude_code")
+    monkeypatch.setattr(installing, "INSIDE", str(tmp_path / "programs"))
+    solver = agent_of("claude_code", env={"HOME": str(tmp_path / "home")}, sandbox="second")
+    log = play(Scene([say("bowline")]), solver, tmp_path / "logs", place="two-of-others", score=False)
+    one = only(log)
+    assert one.error is None, one.error
+    assert one.output.completion == "bowline"
+
+
+@pytest.mark.anyio
+async def test_two_agents_at_once_carry_their_program_once(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(installing, "INSIDE", str(tmp_path / "programs"))
+    folder, written = tmp_path / "artifact", []
+    folder.mkdir()
+    (folder / "claude").write_text("#!/bin/sh\n")
+    program = folder / "claude"
+    artifact = Artifact(
+        name="claude_code", version="1.0.0", platform="linux-x64", folder=folder, program=program, size=10, used=0
+    )
+
+    class Counts(OfOthers):
+        async def write_file(self, file, contents):
+            written.append(file)
+            await asyncio.sleep(0.05)
+            await super().write_file(file, contents)
+
+    sandbox = Counts()
+    try:
+        programs = await asyncio.gather(*(installing._carry(sandbox, artifact) for _ in range(3)))
+    finally:
+        sandbox.directory.cleanup()
+    assert {Path(program).read_text() for program in programs} == {"#!/bin/sh\n"}
+    assert len(written) == 1
 
 
 TASK = """
