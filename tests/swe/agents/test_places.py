@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from inspect_ai.util import sandboxenv
@@ -113,23 +114,27 @@ def test_into_a_sandbox_of_others_the_program_is_carried(name: str, tmp_path: Pa
     assert not (program / "program.tar").exists()
 
 
-class Nothing(OfOthers):
-    """A sandbox in which nothing can be done."""
+class Untouched(OfOthers):
+    """A sandbox that nothing is to be done in."""
 
-    async def exec(self, *_args, **_more):
-        raise AssertionError("this is another sandbox's work")
+    touched: ClassVar[list[str]] = []
 
-    async def exec_remote(self, *_args, **_more):
-        raise AssertionError("this is another sandbox's work")
+    async def exec(self, cmd, *args, **more):
+        self.touched.append(str(cmd))
+        return await super().exec(cmd, *args, **more)
+
+    async def read_file(self, file, *args, **more):
+        self.touched.append(file)
+        return await super().read_file(file, *args, **more)
 
 
 @sandboxenv(name="two-of-others")
 class TwoOfOthers(OfOthers):
-    """A sample with two of them: the first is of no use."""
+    """A sample with two of them."""
 
     @classmethod
     async def sample_init(cls, task_name, config, metadata):
-        return {"default": Nothing(), "second": OfOthers()}
+        return {"default": Untouched(), "second": OfOthers()}
 
 
 @pytest.mark.soak  # Inspect's own bridge takes seconds for each call, and programs are copied
@@ -141,6 +146,7 @@ def test_of_two_sandboxes_of_others_the_one_that_is_named_has_the_agent_and_its_
     one = only(log)
     assert one.error is None, one.error
     assert one.output.completion == "bowline"
+    assert not [each for each in Untouched.touched if "service" in each], "the bridge is in the other one"
 
 
 @pytest.mark.anyio

@@ -54,7 +54,7 @@ async def wrapped(
     watch = _Watch(bridge, settings)
     async with sandbox_agent_bridge(
         state,
-        sandbox=name,
+        sandbox=name or "default",  # with none, Inspect takes the one in which its tools are already
         port=port,
         filter=watch.asked,
         response_filter=watch.answered,
