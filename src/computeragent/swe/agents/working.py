@@ -160,7 +160,7 @@ class Work:
             missing += [
                 f"any tool of {server.name}"
                 for server in self.settings.mcp_servers
-                if not self.bridge.offered(server.name)
+                if server.tools != () and not self.bridge.offered(server.name)
             ]
         if missing:
             raise CliFailedError(
