@@ -88,7 +88,7 @@ async def test_a_cli_that_is_killed_between_turns_is_started_again_and_remembers
     async with start(WORK) as (agent, sim):
         await agent.chat("hello, my name is Ada")
         kill_all(alive())
-        assert await wait_for(lambda: not alive(), 30)
+        assert await wait_for(lambda: agent._session.ended is not None, 30)  # it was noticed
         assert await greets(agent)
         assert "my name is Ada" in json.dumps(sim.calls[-1].json)
 
