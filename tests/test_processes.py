@@ -35,7 +35,7 @@ def test_all_that_descends_from_a_mark_is_ended(family: tuple[subprocess.Popen[s
     try:
         assert marks(NAME)[process.pid] == mark
         assert kill_marked(NAME, mark)
-        assert process.wait() == -9
+        assert process.wait() in (-9, 137)  # itself killed, or the last to see its child killed
         assert started(grandchild) == ""
         assert started(bystander.pid)
     finally:

@@ -56,7 +56,12 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(scope="module", params=PLACEMENTS)
+# In one run of CI those that differ; the soak has their combinations, too.
+IN_SOAK = ("child process", "http, bwrap")
+PLACES = [pytest.param(name, marks=pytest.mark.soak if name in IN_SOAK else ()) for name in PLACEMENTS]
+
+
+@pytest.fixture(scope="module", params=PLACES)
 async def harness(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Harness]:
     if "bwrap" in request.param:
         require_bwrap()

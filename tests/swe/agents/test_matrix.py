@@ -58,7 +58,7 @@ COLUMNS = (
 HEAD = f"""# What each agent has shown in Inspect
 
 Written by `tests/swe/agents/test_matrix.py` from its run: real programs of the agents in real evaluations, offline,
-with `mockllm` as the model. The rows of `bwrap` are played in each run of CI, those of `local` in the soak.
+with `mockllm` as the model. All rows are played in each run of CI.
 What an agent does not have is "none".
 
 | Agent | Sandbox | {" | ".join(COLUMNS)} |
@@ -116,11 +116,7 @@ def play_all(name: str, place: str, folder: Path) -> Played:
     return Played(name, place, log, only(log), scene, told)
 
 
-PLACES = [
-    pytest.param((place, name), id=f"{name}-{place}", marks=[] if place == "bwrap" else pytest.mark.soak)
-    for place in ("bwrap", "local")
-    for name in CLIS
-]
+PLACES = [pytest.param((place, name), id=f"{name}-{place}") for place in ("bwrap", "local") for name in CLIS]
 
 
 @pytest.fixture(scope="module", params=PLACES)

@@ -45,7 +45,10 @@ def names(scene: Scene, index: int = 0) -> set[str]:
     return {tool.name for tool in scene.asked[index][1]}
 
 
-@pytest.mark.parametrize("name", ["claude_code", "codex_cli", "gemini_cli", "opencode"])
+SLOW = [pytest.param(name, marks=pytest.mark.soak) for name in ("gemini_cli", "opencode")]
+
+
+@pytest.mark.parametrize("name", ["claude_code", "codex_cli", *SLOW])
 def test_a_prompt_that_is_too_long_for_an_argument_arrives(name: str, tmp_path: Path):
     need(name)
     text = "-" + "otter " * 40_000 + "end"
@@ -180,7 +183,7 @@ def test_a_tool_of_the_host_that_never_reaches_the_model_is_an_error(tmp_path: P
     assert not one.scores
 
 
-@pytest.mark.parametrize("name", ["claude_code", "codex_cli", "gemini_cli", "opencode"])
+@pytest.mark.parametrize("name", ["claude_code", "codex_cli", *SLOW])
 def test_a_tool_server_that_does_not_start_is_an_error(name: str, tmp_path: Path):
     need(name)
     server = MCPServerConfigStdio(name="not-there", command="/no/such/server")
@@ -295,6 +298,7 @@ def test_a_session_that_goes_on_is_told_what_others_said_meanwhile(tmp_path: Pat
     assert last.count("Please write the proof") == 1
 
 
+@pytest.mark.soak
 def test_a_session_that_goes_on_is_told_another_system_prompt(tmp_path: Path):
     need("opencode")
     planner = agent_of("opencode", system_prompt="You plan.")

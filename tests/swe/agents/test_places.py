@@ -40,7 +40,11 @@ def real_home(programs, tmp_path: Path, monkeypatch) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", CLIS)
+# The matrix has all of them in `local`; that the home is left alone is shown for two of them, in the soak for all.
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in {"claude_code", "codex_cli"} else pytest.mark.soak) for name in CLIS],
+)
 def test_local_gets_a_tool_of_the_host_and_leaves_the_home_alone(name: str, real_home: Path, tmp_path: Path):
     need(name)
     more = [call("secret_word", key="7")] if name in WITH_TOOLS else []

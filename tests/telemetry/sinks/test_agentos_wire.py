@@ -41,7 +41,8 @@ async def test_what_a_full_spool_has_no_room_for_is_counted_and_the_rest_arrives
         assert len(early) <= 20
         assert rest == list(range(405 - len(rest), 405))  # the oldest went
         lost = 405 - len(numbers)
-        assert lost <= stats["dropped"] <= lost + 10  # news of what was dropped may be dropped itself
+        # What was on its way may have been dropped already; news of what was dropped may be dropped itself.
+        assert lost <= stats["dropped"] <= lost + len(early) + 10
         assert 0 < len(numbers) < 405
         await pipeline.aclose()
 

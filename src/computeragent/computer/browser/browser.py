@@ -28,6 +28,7 @@ T = TypeVar("T")
 START = 30.0
 """Seconds that a start may take."""
 _ANSWER = 10.0  # what a page may take to answer one action
+_TRIES, _BETWEEN_TRIES = 10, 0.1  # of a picture, which Chromium has none of for a moment, as while a list drops down
 _PER_KEY = 0.05
 _LOAD = 20.0
 _TRAVEL = 5_000.0  # milliseconds
@@ -328,8 +329,17 @@ class BrowserComputer:
     # ── How everything is asked of it ──
 
     async def _capture(self, form: dict[str, Any] = _PNG) -> bytes:
-        session = await self._pages.session(await self._pages.active())
-        return base64.b64decode((await session.send("Page.captureScreenshot", form))["data"])
+        from playwright.async_api import Error
+
+        for left in reversed(range(_TRIES)):
+            session = await self._pages.session(await self._pages.active())
+            try:
+                return base64.b64decode((await session.send("Page.captureScreenshot", form))["data"])
+            except Error as error:
+                if left == 0 or "Unable to capture" not in str(error):
+                    raise
+            await asyncio.sleep(_BETWEEN_TRIES)
+        raise AssertionError  # the last try returns or raises
 
     async def _act(self, what: str, act: Callable[[Page], Awaitable[Any]], seconds: float = _ANSWER) -> None:
         async def on_active() -> None:
