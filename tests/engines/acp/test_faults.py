@@ -255,3 +255,11 @@ async def test_a_refusal_is_short_and_tells_no_password_of_a_proxy(tmp_path: Pat
     said = str(end.error_message)
     assert "no way through http://***@proxy:3128 and so on" in said
     assert len(said) < 2_500
+
+
+async def test_a_secret_that_the_bound_of_a_refusal_cuts_is_taken_out_before(tmp_path: Path, probe: Probe) -> None:
+    message = "x" * 1_985 + f" {KEY} " + "y" * 100
+    plan = write_plan(tmp_path, faults={"refuse": {"session/new": {"code": -32603, "message": message}}})
+    said = str((await ended(probe, tmp_path, plan)).error_message)
+    assert "xxx ***" in said
+    assert KEY[:6] not in said

@@ -295,8 +295,10 @@ def choose(options: list[PermissionOption], *kinds: str) -> RequestPermissionRes
     return None
 
 
-def told(error: Exception) -> str:
-    """What a failed request says, in one line of at most 2,000 characters."""
+def told(error: Exception, redacted: Callable[[str], str]) -> str:
+    """What a failed request says, in one line of at most 2,000 characters, without secrets: one that the bound cuts
+    could not be taken out any more.
+    """
     data: Any = getattr(error, "data", None)
     detail: Any = (
         cast("Json", data).get("details") or cast("Json", data).get("message") if isinstance(data, dict) else data
@@ -304,19 +306,19 @@ def told(error: Exception) -> str:
     message = str(error) or type(error).__name__
     if isinstance(detail, str) and detail and detail != message:
         message = f"{message}: {detail}"
-    line = " ".join(message[: 2 * _LONGEST].split())
+    line = " ".join(redacted(message).split())
     return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
 
 
-def failure(what: str, error: Exception) -> EngineError:
-    """A request that the agent refused, as our error."""
+def failure(what: str, error: Exception, redacted: Callable[[str], str]) -> EngineError:
+    """A request that the agent refused, as our error; `redacted` takes secrets out of a text."""
     if getattr(error, "code", None) == _AUTH_REQUIRED:
         return EngineUnavailableError(
-            f"{what}: the agent wants to be logged in ({told(error)})",
+            f"{what}: the agent wants to be logged in ({told(error, redacted)})",
             hint="Give the provider's key in envs, or log the agent in by hand and name its command.",
         )
     return EngineError(
-        f"{what}: {told(error)}", hint="Look at what the agent says on stderr (COMPUTERAGENT_LOG=debug)."
+        f"{what}: {told(error, redacted)}", hint="Look at what the agent says on stderr (COMPUTERAGENT_LOG=debug)."
     )
 
 

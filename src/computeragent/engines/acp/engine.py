@@ -150,7 +150,7 @@ class _Run:
             try:
                 loaded = await self._during(loading, "session/load", limit)
             except RequestError as error:
-                _log.info("session_not_loaded", session=self._ctx.session_id, reason=self._launch.redacted(told(error)))
+                _log.info("session_not_loaded", session=self._ctx.session_id, reason=told(error, self._launch.redacted))
             else:
                 self._session_id = known
                 if self._launch.preface:
@@ -197,7 +197,9 @@ class _Run:
         except RequestError as error:
             if what == "session/load":
                 raise
-            raise await self._explained(failure(f"{self._launch.title} refused {what}", error)) from error
+            raise await self._explained(
+                failure(f"{self._launch.title} refused {what}", error, self._launch.redacted)
+            ) from error
         except ValueError as error:  # the SDK's, of an answer that has another shape
             strange = EngineError(f"{self._launch.title} answers {what} with what the protocol does not know")
             raise await self._explained(strange) from error
@@ -272,7 +274,7 @@ class _Run:
                 raise ConnectionError("it has ended, and somebody that it started has its output open")
             return await prompt, ""
         except RequestError as error:
-            return None, self._launch.redacted(told(error))
+            return None, told(error, self._launch.redacted)
         except ValueError:  # the SDK's, of an answer that has another shape
             return None, "the agent answers the prompt with what the protocol does not know"
         except (ConnectionError, asyncio.CancelledError):

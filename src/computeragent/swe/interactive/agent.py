@@ -185,7 +185,7 @@ class ACPAgent(Agent):
             ) from error
         except RequestError as error:
             raise CliFailedError(
-                f"{self.title} refuses the prompt: {self._redacted(told(error))}", hint="The session goes on."
+                f"{self.title} refuses the prompt: {told(error, self._redacted)}", hint="The session goes on."
             ) from error
         finally:
             over.cancel()
@@ -325,7 +325,7 @@ class ACPAgent(Agent):
         except ComputerAgentError as error:
             problem, hint = error.message, error.hint or ""
         except (RequestError, ValueError) as error:  # a refusal, or an answer of another shape
-            problem, hint = f"refused {what}: {self._redacted(told(error))}", "Look at its stderr."
+            problem, hint = f"refused {what}: {told(error, self._redacted)}", "Look at its stderr."
         raise CliFailedError(f"{self.title} is not ready: it {problem}: {info.describe(self._redacted)}", hint=hint)
 
     # ── Faults ──
