@@ -23,6 +23,14 @@ def home(*parts: str) -> Path:
     else:
         state = os.environ.get("XDG_STATE_HOME")
         base = (Path(state) if state else Path.home() / ".local" / "state") / "computeragent"
+    return private_folder(base, *parts, stated_by="COMPUTERAGENT_HOME")
+
+
+def private_folder(base: Path, *parts: str, stated_by: str) -> Path:
+    """A folder, or one in it; created with mode 0700 when missing. `stated_by` is the variable that names `base`.
+
+    Raises `ValidationError` where it cannot be made.
+    """
     path = base.joinpath(*parts)
     if not path.is_dir():
         try:
@@ -31,7 +39,7 @@ def home(*parts: str) -> Path:
         except OSError as error:
             raise ValidationError(
                 f"the state folder {path} cannot be made: {error.strerror}",
-                hint="Point COMPUTERAGENT_HOME at a folder that you may write to.",
+                hint=f"Point {stated_by} at a folder that you may write to.",
             ) from error
     return path
 

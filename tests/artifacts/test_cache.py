@@ -16,7 +16,7 @@ import pytest
 from computeragent.artifacts import cache, fetch, listed, platform_of, remove, seed
 from computeragent.artifacts.unpacking import unpack_npm, verify_integrity
 from computeragent.artifacts.versions import Memo, version_key
-from computeragent.errors import ArtifactCorruptError, ArtifactError, ComputerAgentError, PlatformError
+from computeragent.errors import ArtifactCorruptError, ArtifactError, ComputerAgentError, PlatformError, ValidationError
 
 from .registry import TRUE, packed
 
@@ -233,6 +233,7 @@ def test_a_cache_that_cannot_be_made_is_an_error(tmp_path: Path, monkeypatch: py
     (tmp_path / "file").touch()
     monkeypatch.setenv("COMPUTERAGENT_ARTIFACTS", str(tmp_path / "file" / "cache"))
     write_package(tmp_path / "seeds", "1.2.3")
-    assert listed() == []
-    with pytest.raises(ArtifactError, match="cannot be used: Not a directory"):
-        seed(tmp_path / "seeds")
+    for use in (listed, lambda: seed(tmp_path / "seeds")):
+        with pytest.raises(ValidationError, match="cannot be made: Not a directory") as failure:
+            use()
+        assert "COMPUTERAGENT_ARTIFACTS" in str(failure.value.hint)

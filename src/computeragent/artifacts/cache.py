@@ -18,9 +18,9 @@ from typing import Any, cast
 from computeragent.artifacts.platforms import checked
 from computeragent.artifacts.unpacking import file_hash, remove_tree
 from computeragent.clis import SandboxPlatform
-from computeragent.errors import ArtifactCorruptError, ArtifactError, ComputerAgentError, PlatformError
+from computeragent.errors import ArtifactCorruptError, ComputerAgentError, PlatformError
 from computeragent.logs import Logger
-from computeragent.settings import home, setting
+from computeragent.settings import home, private_folder, setting
 
 KEPT = 5
 """How many versions of a program are kept: the ones used last."""
@@ -53,12 +53,19 @@ def valid_version(text: str) -> bool:
 def root() -> Path:
     """Where the cache is: COMPUTERAGENT_ARTIFACTS, else a folder of the state folder."""
     stated = setting("artifacts")
-    return Path(stated).expanduser().absolute() if stated else home("cache", "artifacts")
+    if stated:
+        return private_folder(Path(stated).expanduser().absolute(), stated_by="COMPUTERAGENT_ARTIFACTS")
+    return home("cache", "artifacts")
 
 
 def read_only() -> bool:
     """Whether nothing can be put into the cache, as where a sandbox shows its host's."""
-    return root().is_dir() and not os.access(root(), os.W_OK)
+    return not os.access(root(), os.W_OK)
+
+
+def _own(name: str) -> Path:
+    """A folder of the cache's own, beside those of programs."""
+    return private_folder(root(), name, stated_by="COMPUTERAGENT_ARTIFACTS")
 
 
 @contextmanager
@@ -67,7 +74,7 @@ def locked(name: str) -> Generator[None]:
     if read_only():  # nobody here changes it
         yield
         return
-    with (_folder(".locks") / f"{name}.lock").open("a") as file:
+    with (_own(".locks") / f"{name}.lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -75,24 +82,11 @@ def locked(name: str) -> Generator[None]:
 @contextmanager
 def staging() -> Generator[Path]:
     """A folder on the cache's disk to make something in; removed afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="make-", dir=_folder(".staging")))
+    folder = Path(tempfile.mkdtemp(prefix="make-", dir=_own(".staging")))
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _folder(name: str) -> Path:
-    """A folder of the cache's own. Raises `ArtifactError`."""
-    folder = root() / name
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise ArtifactError(
-            f"the cache {root()} cannot be used: {error.strerror}",
-            hint="Point COMPUTERAGENT_ARTIFACTS or COMPUTERAGENT_HOME at a folder that you may write to.",
-        ) from None
-    return folder
 
 
 def place(name: str, version: str, platform: SandboxPlatform) -> Path:
@@ -102,7 +96,7 @@ def place(name: str, version: str, platform: SandboxPlatform) -> Path:
 
 def listed(name: str | None = None) -> list[Artifact]:
     """What is in the cache, the one used last first. Files are not read."""
-    folders = [root() / name] if name is not None else [path for path in root().glob("*") if path.name[0] != "."]
+    folders = [root() / name] if name is not None else [path for path in root().iterdir() if path.name[0] != "."]
     found = [read(entry) for folder in folders if folder.is_dir() for entry in folder.iterdir()]
     return sorted((each for each in found if each is not None), key=lambda each: -each.used)
 

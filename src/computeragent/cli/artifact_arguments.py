@@ -27,7 +27,8 @@ def add_artifacts(commands: Commands) -> None:
         help="have the programs of command line agents here, for machines without a network too",
         description="Programs of command line agents (Claude Code, Codex, Gemini CLI, …), as packages through npm and "
         "pip as these are configured on this machine. They are held to the registry's hashes, run no script when they "
-        "are unpacked, and are kept under COMPUTERAGENT_HOME/cache: of each the five versions that were used last. "
+        "are unpacked, and are kept in COMPUTERAGENT_ARTIFACTS (default: cache/artifacts in COMPUTERAGENT_HOME): of "
+        "each the five versions that were used last. "
         "With COMPUTERAGENT_OFFLINE=1 no network is touched.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
