@@ -331,15 +331,16 @@ class BrowserComputer:
     async def _capture(self, form: dict[str, Any] = _PNG) -> bytes:
         from playwright.async_api import Error
 
-        for left in reversed(range(_TRIES)):
+        tries = _TRIES
+        while True:
             session = await self._pages.session(await self._pages.active())
             try:
                 return base64.b64decode((await session.send("Page.captureScreenshot", form))["data"])
             except Error as error:
-                if left == 0 or "Unable to capture" not in str(error):
+                tries -= 1
+                if not tries or "Unable to capture" not in str(error):
                     raise
             await asyncio.sleep(_BETWEEN_TRIES)
-        raise AssertionError  # the last try returns or raises
 
     async def _act(self, what: str, act: Callable[[Page], Awaitable[Any]], seconds: float = _ANSWER) -> None:
         async def on_active() -> None:
